@@ -1,0 +1,133 @@
+"""The way to PostgreSQL: engine, sessions, migration, and waiting for its notifications."""
+
+from __future__ import annotations
+
+import select
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+
+import psycopg
+import sqlalchemy as sa
+from alembic import command
+from alembic.config import Config
+from sqlalchemy.orm import Session, sessionmaker
+
+EVENTS = "leasing_event"
+"""Channel on which every inserted event is announced, as `<lease id or ->:<kind>`. A hint, never the truth."""
+
+GRANTS = "leasing_grants"
+"""Channel on which every change to who may reach which endpoint is announced."""
+
+Sessions = sessionmaker[Session]
+
+
+def driver_url(url: str) -> str:
+    """The same address in SQLAlchemy's form, whichever of the usual spellings it came in."""
+    for prefix in ("postgresql+psycopg://", "postgresql://", "postgres://"):
+        if url.startswith(prefix):
+            return "postgresql+psycopg://" + url.removeprefix(prefix)
+    return url
+
+
+def plain_url(url: str) -> str:
+    """The same address in libpq's form."""
+    return "postgresql://" + driver_url(url).removeprefix("postgresql+psycopg://")
+
+
+def create_engine(url: str, application_name: str, *, pool_size: int = 10) -> sa.Engine:
+    """An engine whose connections say who holds them, and never wait longer than 10 s for a lock."""
+    return sa.create_engine(
+        driver_url(url),
+        pool_size=pool_size,
+        max_overflow=pool_size,
+        pool_pre_ping=True,
+        connect_args={
+            "application_name": application_name,
+            "connect_timeout": 5,
+            "options": "-c lock_timeout=10s -c idle_in_transaction_session_timeout=60s -c timezone=UTC",
+        },
+    )
+
+
+def sessions(engine: sa.Engine) -> Sessions:
+    """Short units of work: `with make.begin() as session` commits at its end, once."""
+    return sessionmaker(engine, expire_on_commit=False)
+
+
+def now(session: Session) -> datetime:
+    """The database's clock: the only "now" for deadlines and claims. Fixed within a transaction."""
+    return session.execute(sa.select(sa.func.now())).scalar_one()
+
+
+def migrate(url: str) -> None:
+    """Bring the schema to this version; one process at a time, others wait for it."""
+    root = Path(__file__).resolve().parent.parent
+    config = Config(str(root / "alembic.ini"))
+    config.set_main_option("script_location", str(root / "migrations"))
+    config.attributes["url"] = driver_url(url)
+    command.upgrade(config, "head")
+
+
+@contextmanager
+def try_advisory_lock(connection: sa.Connection, name: str) -> Iterator[bool]:
+    """Hold the named lock for as long as `connection` lives in this block; False if another process has it."""
+    key = sa.func.hashtextextended(name, 0)
+    held = bool(connection.execute(sa.select(sa.func.pg_try_advisory_lock(key))).scalar_one())
+    connection.commit()
+    try:
+        yield held
+    finally:
+        if held and not connection.closed and not connection.invalidated:
+            connection.execute(sa.select(sa.func.pg_advisory_unlock(key)))
+            connection.commit()
+
+
+class Listener:
+    """Waits for notifications on its own connection, and hands each payload on.
+
+    A lost connection is made again, and every (re)connection is announced with the payload "" because anything may have
+    been missed: callers treat that as "look now".
+    """
+
+    def __init__(self, url: str, channel: str, application_name: str) -> None:
+        self._url = plain_url(url)
+        self._channel = channel
+        self._name = application_name
+        self._stop = threading.Event()
+
+    def stop(self) -> None:
+        self._stop.set()
+
+    def payloads(self) -> Iterator[str]:
+        """Yields payloads until stopped; blocks at most half a second past the stop."""
+        while not self._stop.is_set():
+            try:
+                with psycopg.connect(
+                    self._url, autocommit=True, application_name=self._name, connect_timeout=5
+                ) as connection:
+                    connection.execute(f'LISTEN "{self._channel}"'.encode())
+                    yield ""
+                    while not self._stop.is_set():
+                        ready, _, _ = select.select([connection.fileno()], [], [], 0.5)
+                        if ready:
+                            for note in connection.notifies(timeout=0):
+                                yield note.payload
+            except psycopg.OperationalError:
+                self._stop.wait(0.5)
+
+
+def wait_until_up(url: str, *, seconds: float) -> None:
+    """Return when the server answers; raises `psycopg.OperationalError` when it has not within `seconds`."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            with psycopg.connect(plain_url(url), connect_timeout=2):
+                return
+        except psycopg.OperationalError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.1)

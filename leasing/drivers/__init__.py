@@ -1,0 +1,1 @@
+"""What can run a container. `protocol` says what a driver does; `docker` and `fake` do it."""

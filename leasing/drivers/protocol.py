@@ -1,0 +1,254 @@
+"""The driver contract: one engine that runs containers.
+
+Two protocols, because two kinds of callers hold them: `Lifecycle` for whoever decides and acts (scheduler, images), and
+`Streams` for whoever only moves bytes (api). Nothing above a driver may assume that the engine is on this machine.
+
+Verbs are idempotent: names are deterministic, creating what exists returns it, stopping or removing what is gone is
+done. Every verb raises `EngineDown` when nothing answers, and `DriverError` when the engine refuses. A driver is
+thread-safe, and calls from many threads do not queue behind each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Protocol
+
+Progress = Callable[[str], None]
+"""Receives one short line for a person: "pulling layer 3 of 7, 41 MB of 120 MB"."""
+
+LABEL_INSTALLATION = "leasing.installation"
+LABEL_ROLE = "leasing.role"
+LABEL_LEASE = "leasing.lease"
+LABEL_NAME = "leasing.name"
+LABEL_OWNER = "leasing.owner"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Engine:
+    """What an engine says of itself.
+
+    `epoch` changes whenever the engine started anew *and took its containers down with it*: a death under another
+    epoch than the one a container was started in is a restart, not an end. None where the engine cannot tell.
+    """
+
+    version: str
+    epoch: str | None
+    cpus: int
+    memory_bytes: int
+    disk_free_bytes: int | None
+    gpu_runtime: bool
+    cgroup_version: int
+    rootless: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mount:
+    """A named volume mounted into the container, owned by the container's user from its creation."""
+
+    volume: str
+    target: str
+    read_only: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class ContainerSpec:
+    """Everything an engine needs to create one container; built by `drivers.spec`, pure.
+
+    `cpus` is in cores, sizes are bytes. `device_uuids` are NVML UUIDs; empty means no GPU is visible at all.
+    """
+
+    name: str
+    image: str
+    command: Sequence[str] | None
+    environment: Mapping[str, str]
+    labels: Mapping[str, str]
+    network: str
+    bridge: str
+    hostname: str
+    user: str
+    home: str
+    working_dir: str | None
+    cpus: float
+    memory_bytes: int
+    shm_bytes: int
+    pids_limit: int
+    device_uuids: Sequence[str] = ()
+    mounts: Sequence[Mount] = ()
+    stop_grace_seconds: int = 10
+
+
+@dataclass(frozen=True, kw_only=True)
+class Container:
+    """A container as the engine sees it now.
+
+    `state` is the engine's own word (created, running, paused, restarting, removing, exited, dead). `address` is
+    where the endpoint is reached from this engine's machine, None unless running.
+    """
+
+    id: str
+    name: str
+    state: str
+    labels: Mapping[str, str]
+    image: str
+    created_at: datetime
+    address: str | None = None
+    pid: int | None = None
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    exit_code: int | None = None
+    oom_killed: bool = False
+    error: str | None = None
+
+    @property
+    def running(self) -> bool:
+        return self.state in ("running", "paused", "restarting")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ContainerEvent:
+    """A hint that a container changed. `action` is one of start, die, oom, destroy."""
+
+    container_id: str
+    action: str
+    at: datetime
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Image:
+    """An image present on the engine. `id` is its digest; `tags` may be empty for a dangling one."""
+
+    id: str
+    tags: Sequence[str]
+    size_bytes: int
+    created_at: datetime
+    labels: Mapping[str, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RegistryLogin:
+    """Credentials for one private registry. Its repr shows no secret."""
+
+    host: str
+    username: str
+    secret: str = field(repr=False)
+
+
+class Lifecycle(Protocol):
+    """What the scheduler does to an engine."""
+
+    def probe(self) -> Engine: ...
+
+    def find_image(self, reference: str) -> Image | None:
+        """The image if it is present on the engine; never asks a registry."""
+        ...
+
+    def pull_image(self, reference: str, login: RegistryLogin | None, progress: Progress) -> Image:
+        """Raises `ImageNotFound` when no registry has it or it may not be read."""
+        ...
+
+    def build_image(
+        self,
+        context: Path,
+        *,
+        tag: str,
+        build_args: Mapping[str, str],
+        labels: Mapping[str, str],
+        extra_files: Mapping[str, bytes],
+        progress: Progress,
+    ) -> Image:
+        """Build the folder `context`; `extra_files` (name → content) join it without lying on disk."""
+        ...
+
+    def import_image(self, tarball: Path, *, tag: str, changes: Sequence[str] = ()) -> Image:
+        """Make an image out of a root file system (tar)."""
+        ...
+
+    def images(self) -> list[Image]: ...
+
+    def remove_image(self, image_id: str) -> bool:
+        """False when something still uses it."""
+        ...
+
+    def create(self, spec: ContainerSpec) -> Container:
+        """Network, volumes and container, each found or created; leaves nothing half-made behind when it raises."""
+        ...
+
+    def start(self, container_id: str) -> Container:
+        """Start (no-op if running) and return it with its address; raises `ContainerGone`, `DriverError`."""
+        ...
+
+    def write_file(self, container_id: str, path: str, content: bytes) -> None:
+        """Write one small file, readable by the container's user, into a created or running container."""
+        ...
+
+    def inspect(self, container_id: str) -> Container | None: ...
+
+    def stop(self, container_id: str, *, grace_seconds: int) -> None: ...
+
+    def remove(self, container_id: str, *, network: str | None) -> None:
+        """Remove the container and the lease's network, never a workspace volume."""
+        ...
+
+    def list(self, installation: str) -> list[Container]:
+        """Every container of this installation, in any state, from a sparse listing (no address, no exit code)."""
+        ...
+
+    def networks(self, installation: str) -> list[str]:
+        """Names of this installation's networks."""
+        ...
+
+    def remove_network(self, name: str) -> None: ...
+
+    def volumes(self, installation: str) -> list[str]: ...
+
+    def remove_volume(self, name: str) -> None: ...
+
+    def events(self, installation: str, *, since: datetime) -> Iterator[ContainerEvent]:
+        """Replays from `since`, then follows; ends by raising `EngineDown` when the engine goes, or on `close()`."""
+        ...
+
+    def tail(self, container_id: str, lines: int) -> str:
+        """The last lines of its output, both streams, decoded leniently."""
+        ...
+
+    def close(self) -> None:
+        """Let go of connections; unblocks `events`."""
+        ...
+
+
+class ExecStream(Protocol):
+    """A process inside a container, over one two-way stream."""
+
+    def read(self) -> bytes:
+        """Blocks; empty at the end."""
+        ...
+
+    def write(self, data: bytes) -> None: ...
+
+    def resize(self, *, columns: int, rows: int) -> None: ...
+
+    def exit_code(self) -> int | None:
+        """None while it runs."""
+        ...
+
+    def close(self) -> None:
+        """Hang up: the process gets SIGHUP where the engine leaves it running."""
+        ...
+
+
+class Streams(Protocol):
+    """What the api streams from an engine."""
+
+    def logs(self, container_id: str, *, follow: bool, tail: int | None) -> Iterator[bytes]: ...
+
+    def exec(
+        self, container_id: str, command: Sequence[str], *, tty: bool, columns: int = 80, rows: int = 24
+    ) -> ExecStream: ...
+
+
+class Driver(Lifecycle, Streams, Protocol):
+    """One engine, both ways."""

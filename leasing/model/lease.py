@@ -1,0 +1,173 @@
+"""Leases, the runs that carry them out, and what a run holds."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Identity, Index, UniqueConstraint, text
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import Mapped, mapped_column
+
+from leasing.model.base import Base, Bytes, Created, Key, one_of
+from leasing.states import EndReason, Goal, LeaseState, Verdict
+
+
+class Lease(Base):
+    """A developer's time-bound right to a container with devices: the request, the deadline, and where it stands."""
+
+    __tablename__ = "lease"
+    __table_args__ = (
+        one_of("state", LeaseState),
+        one_of("goal", Goal, nullable=True),
+        one_of("reason", EndReason, nullable=True),
+        one_of("idle_verdict", Verdict, nullable=True),
+        CheckConstraint("(state = 'stopping') = (goal IS NOT NULL)", name="goal_while_stopping"),
+        CheckConstraint(
+            "state <> 'ended' OR (reason IS NOT NULL AND ended_at IS NOT NULL)", name="ended_has_reason"
+        ),
+        CheckConstraint("state <> 'running' OR ends_at IS NOT NULL", name="running_has_deadline"),
+        Index("uq_lease_live_name", "name", unique=True, postgresql_where=text("state <> 'ended'")),
+        Index("ix_lease_queue", "priority", "arrival", postgresql_where=text("state = 'queued'")),
+        Index("ix_lease_work", "state", postgresql_where=text("state IN ('placed', 'starting', 'stopping')")),
+        Index("ix_lease_deadline", "ends_at", postgresql_where=text("state <> 'ended'")),
+        Index("ix_lease_owner_id", "owner_id", "created_at"),
+    )
+
+    id: Mapped[Key]
+    arrival: Mapped[int] = mapped_column(BigInteger, Identity(always=True), unique=True)
+    name: Mapped[str]
+    owner_id: Mapped[UUID] = mapped_column(ForeignKey("users.id"))
+    project: Mapped[str] = mapped_column(server_default="default")
+
+    state: Mapped[str] = mapped_column(server_default=LeaseState.QUEUED.value)
+    goal: Mapped[str | None]
+    reason: Mapped[str | None]
+    message: Mapped[str] = mapped_column(server_default="")
+    """For people: why it ended, or why its last start failed."""
+
+    image: Mapped[str]
+    gpu_count: Mapped[int]
+    gpu_model: Mapped[str | None]
+    cpus_millis: Mapped[int]
+    memory_bytes: Mapped[Bytes]
+    shm_bytes: Mapped[Bytes | None]
+    command: Mapped[list[str] | None] = mapped_column(JSONB(none_as_null=True))
+    env: Mapped[dict[str, str]] = mapped_column(JSONB, server_default=text("'{}'"))
+    port: Mapped[int | None]
+    workspace_id: Mapped[UUID | None] = mapped_column(ForeignKey("workspace.id"))
+    ttl_seconds: Mapped[int | None]
+    """Counted from the moment it runs; None when `until` was asked."""
+    until: Mapped[datetime | None]
+    idle_timeout_seconds: Mapped[int | None]
+    """None: never reclaimed as idle."""
+    priority: Mapped[int] = mapped_column(server_default="0")
+    wait: Mapped[bool] = mapped_column(server_default=text("true"))
+
+    created_at: Mapped[Created]
+    queued_at: Mapped[Created]
+    started_at: Mapped[datetime | None]
+    ends_at: Mapped[datetime | None]
+    ended_at: Mapped[datetime | None]
+
+    progress: Mapped[str] = mapped_column(server_default="")
+    """What its start is doing now, in one line."""
+    blockers: Mapped[list[Any]] = mapped_column(JSONB, server_default=text("'[]'"))
+    """Why it waits, as the planner last saw it: one sentence each."""
+    attempts: Mapped[int] = mapped_column(server_default="0")
+    retry_at: Mapped[datetime | None]
+    claim_owner: Mapped[str | None]
+    claim_token: Mapped[UUID | None]
+    claim_until: Mapped[datetime | None]
+
+    exit_code: Mapped[int | None]
+    oom_killed: Mapped[bool] = mapped_column(server_default=text("false"))
+    last_log: Mapped[str] = mapped_column(server_default="")
+    """The last lines of its output, kept when the container goes."""
+    told_ends_at: Mapped[datetime | None]
+    """The deadline that stands in the container's own info file."""
+
+    idle_verdict: Mapped[str | None]
+    idle_reason: Mapped[str] = mapped_column(server_default="")
+    idle_since: Mapped[datetime | None]
+
+
+class Run(Base):
+    """One generation of a lease on a node: its CPUs, memory and container. Open until `released_at`."""
+
+    __tablename__ = "run"
+    __table_args__ = (
+        UniqueConstraint("lease_id", "generation"),
+        Index("uq_run_open", "lease_id", unique=True, postgresql_where=text("released_at IS NULL")),
+        Index("uq_run_container", "container_id", unique=True, postgresql_where=text("released_at IS NULL")),
+        Index("ix_run_node_open", "node_id", postgresql_where=text("released_at IS NULL")),
+    )
+
+    id: Mapped[Key]
+    lease_id: Mapped[UUID] = mapped_column(ForeignKey("lease.id"))
+    generation: Mapped[int]
+    node_id: Mapped[UUID] = mapped_column(ForeignKey("node.id"))
+    cpus_millis: Mapped[int]
+    memory_bytes: Mapped[Bytes]
+    container_id: Mapped[str | None]
+    image_id: Mapped[str | None]
+    epoch: Mapped[str | None]
+    """The engine's epoch in which the container was last started."""
+    address: Mapped[str | None]
+    placed_at: Mapped[Created]
+    started_at: Mapped[datetime | None]
+    stopped_at: Mapped[datetime | None]
+    released_at: Mapped[datetime | None]
+
+
+class Allocation(Base):
+    """A run's share of a device, in thousandths, with its memory in bytes."""
+
+    __tablename__ = "allocation"
+    __table_args__ = (
+        CheckConstraint("share BETWEEN 1 AND 1000", name="share"),
+        CheckConstraint("memory_bytes >= 0", name="memory"),
+        Index(
+            "uq_allocation_open",
+            "run_id",
+            "device_id",
+            unique=True,
+            postgresql_where=text("released_at IS NULL"),
+        ),
+        Index("ix_allocation_device_open", "device_id", postgresql_where=text("released_at IS NULL")),
+    )
+
+    id: Mapped[Key]
+    run_id: Mapped[UUID] = mapped_column(ForeignKey("run.id"), index=True)
+    device_id: Mapped[UUID] = mapped_column(ForeignKey("device.id"))
+    share: Mapped[int]
+    memory_bytes: Mapped[Bytes]
+    created_at: Mapped[Created]
+    released_at: Mapped[datetime | None]
+
+
+class Workspace(Base):
+    """A persistent volume mounted at /workspace; bound to the node it was first used on; outlives its leases."""
+
+    __tablename__ = "workspace"
+    __table_args__ = (UniqueConstraint("owner_id", "name"),)
+
+    id: Mapped[Key]
+    owner_id: Mapped[UUID] = mapped_column(ForeignKey("users.id"))
+    name: Mapped[str]
+    node_id: Mapped[UUID | None] = mapped_column(ForeignKey("node.id"))
+    created_at: Mapped[Created]
+    last_used_at: Mapped[datetime | None]
+
+
+class IdempotencyKey(Base):
+    """The answer to a create that may be sent again. Pruned after a day."""
+
+    __tablename__ = "idempotency_key"
+
+    user_id: Mapped[UUID] = mapped_column(ForeignKey("users.id"), primary_key=True)
+    key: Mapped[str] = mapped_column(primary_key=True)
+    fingerprint: Mapped[str]
+    lease_id: Mapped[UUID] = mapped_column(ForeignKey("lease.id"))
+    created_at: Mapped[Created]

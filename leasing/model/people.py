@@ -1,0 +1,71 @@
+"""Users and the secrets that stand for them. Only hashes of secrets are stored."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from uuid import UUID
+
+from sqlalchemy import ForeignKey, LargeBinary
+from sqlalchemy.orm import Mapped, mapped_column
+
+from leasing.model.base import Base, Created, Key, one_of
+from leasing.states import Role
+
+
+class TokenKind(StrEnum):
+    """What a secret is good for."""
+
+    API = "api"
+    """A user's own, for the command line and the SDK."""
+    SESSION = "session"
+    """A browser's cookie."""
+    SIGNIN = "signin"
+    """A one-time link; used up by the first sign-in."""
+    ENDPOINT = "endpoint"
+    """A browser's cookie on the gateway's origin, for one lease."""
+
+
+class User(Base):
+    """A person who leases. Disabled rather than deleted, for usage and events refer to them."""
+
+    __tablename__ = "users"
+    __table_args__ = (one_of("role", Role),)
+
+    id: Mapped[Key]
+    name: Mapped[str] = mapped_column(unique=True)
+    role: Mapped[str]
+    max_devices: Mapped[int | None]
+    """Own ceiling on devices held or waited for; None means the platform's default."""
+    created_at: Mapped[Created]
+    disabled_at: Mapped[datetime | None]
+
+
+class Token(Base):
+    """A secret of a user's, by its SHA-256. Opaque, and so revocable at once."""
+
+    __tablename__ = "token"
+    __table_args__ = (one_of("kind", TokenKind),)
+
+    id: Mapped[Key]
+    user_id: Mapped[UUID] = mapped_column(ForeignKey("users.id"), index=True)
+    kind: Mapped[str]
+    hash: Mapped[bytes] = mapped_column(LargeBinary, unique=True)
+    label: Mapped[str]
+    lease_id: Mapped[UUID | None] = mapped_column(ForeignKey("lease.id", ondelete="CASCADE"))
+    """Set for a token that opens one lease's endpoint only."""
+    created_at: Mapped[Created]
+    expires_at: Mapped[datetime | None]
+    last_used_at: Mapped[datetime | None]
+    revoked_at: Mapped[datetime | None]
+
+
+class RegistryCredential(Base):
+    """A login at a private image registry; the secret is sealed with the installation's key."""
+
+    __tablename__ = "registry_credential"
+
+    host: Mapped[str] = mapped_column(primary_key=True)
+    username: Mapped[str]
+    sealed_secret: Mapped[bytes] = mapped_column(LargeBinary)
+    created_at: Mapped[Created]

@@ -1,0 +1,94 @@
+"""What happened and what was measured: events, signals of activity, the last sample of a run."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import BigInteger, ForeignKey, Identity, Index, text
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import Mapped, mapped_column
+
+from leasing.model.base import Base, Bytes, Created, Moment, one_of
+
+
+class Event(Base):
+    """A past-tense audit row: who did what to which, and why. Inserting one wakes every listener."""
+
+    __tablename__ = "event"
+    __table_args__ = (
+        Index("ix_event_lease_id", "lease_id", "id"),
+        Index("ix_event_at", "at"),
+    )
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True)
+    at: Mapped[Created]
+    actor: Mapped[str]
+    """`user:ada`, `scheduler`, `node:gpu1`, `system`."""
+    kind: Mapped[str]
+    """What happened, dotted: `lease.running`, `device.foreign`, `user.created`."""
+    message: Mapped[str]
+    lease_id: Mapped[UUID | None] = mapped_column(ForeignKey("lease.id"))
+    node_id: Mapped[UUID | None] = mapped_column(ForeignKey("node.id", ondelete="SET NULL"))
+    device_id: Mapped[UUID | None] = mapped_column(ForeignKey("device.id", ondelete="SET NULL"))
+    from_state: Mapped[str | None]
+    to_state: Mapped[str | None]
+    reason: Mapped[str | None]
+    data: Mapped[dict[str, Any]] = mapped_column(JSONB, server_default=text("'{}'"))
+
+
+class SignalKind(StrEnum):
+    """A way in which a lease shows activity."""
+
+    GPU = "gpu"
+    CPU = "cpu"
+    NETWORK = "network"
+    ENDPOINT = "endpoint"
+
+
+class Signal(Base):
+    """What one signal of a lease has shown: enough to say, for any window, active, quiet or unknown.
+
+    Known without a gap since `known_since`; last heard at `seen_at`; last active at `active_at`.
+    """
+
+    __tablename__ = "signal"
+    __table_args__ = (one_of("kind", SignalKind),)
+
+    lease_id: Mapped[UUID] = mapped_column(ForeignKey("lease.id", ondelete="CASCADE"), primary_key=True)
+    kind: Mapped[str] = mapped_column(primary_key=True)
+    value: Mapped[float]
+    known_since: Mapped[Moment]
+    seen_at: Mapped[Moment]
+    active_at: Mapped[datetime | None]
+
+
+class RunSample(Base):
+    """The last sample of a run's container; counters are the container's own."""
+
+    __tablename__ = "run_sample"
+
+    run_id: Mapped[UUID] = mapped_column(ForeignKey("run.id", ondelete="CASCADE"), primary_key=True)
+    at: Mapped[Moment]
+    cpu_seconds_total: Mapped[float]
+    cpu_cores: Mapped[float | None]
+    """Cores in use between the last two samples; None after only one."""
+    memory_working_set_bytes: Mapped[Bytes]
+    network_rx_bytes_total: Mapped[Bytes | None]
+    network_tx_bytes_total: Mapped[Bytes | None]
+    gpu_utilization_ratio: Mapped[float | None]
+    gpu_memory_used_bytes: Mapped[Bytes | None]
+
+
+class Traffic(Base):
+    """What the gateway has carried for a lease's endpoint."""
+
+    __tablename__ = "traffic"
+
+    lease_id: Mapped[UUID] = mapped_column(ForeignKey("lease.id", ondelete="CASCADE"), primary_key=True)
+    requests_total: Mapped[int] = mapped_column(BigInteger, server_default="0")
+    bytes_in_total: Mapped[Bytes] = mapped_column(server_default="0")
+    bytes_out_total: Mapped[Bytes] = mapped_column(server_default="0")
+    updated_at: Mapped[Created]

@@ -1,0 +1,67 @@
+"""Names: which are allowed, which are made up, and which follow from a lease's id."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from uuid import UUID
+
+from leasing.errors import Invalid
+
+_LABEL = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,38}[a-z0-9])?", re.ASCII)
+_USER = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,38}[a-z0-9])?", re.ASCII)
+
+_ADJECTIVES = (
+    "amber brisk calm clever deft eager gentle keen lively merry nimble plucky quiet rapid solid swift vivid"
+)
+_NOUNS = (
+    "badger comet dolphin falcon gecko heron ibex lynx marten otter puffin raven sparrow tapir walrus wren"
+)
+
+
+def lease_name(text: str) -> str:
+    """`text` if it is a DNS label of up to 40 characters; else `Invalid`."""
+    if not _LABEL.fullmatch(text):
+        raise Invalid(
+            f"{text[:60]!r} cannot be a name: use 1 to 40 lower-case letters, digits and dashes, no dash at an end.",
+            hint="For example: train-7b.",
+        )
+    return text
+
+
+def user_name(text: str) -> str:
+    """`text` if it may name a user; else `Invalid`."""
+    if not _USER.fullmatch(text):
+        raise Invalid(
+            f"{text[:60]!r} cannot be a user name: use 1 to 40 lower-case letters, digits, dots, dashes, underscores.",
+            hint="For example: ada.l.",
+        )
+    return text
+
+
+def made_up() -> str:
+    """A pronounceable lease name for people who gave none: `swift-otter-3f2`."""
+    pick = secrets.choice
+    return f"{pick(_ADJECTIVES.split())}-{pick(_NOUNS.split())}-{secrets.token_hex(2)[:3]}"
+
+
+def short(lease_id: UUID) -> str:
+    """The 12 hex digits of an id that go into names on an engine."""
+    return lease_id.hex[:12]
+
+
+def container(installation: str, lease_id: UUID, generation: int) -> str:
+    return f"leasing-{installation}-{short(lease_id)}-{generation}"
+
+
+def network(installation: str, lease_id: UUID) -> str:
+    return f"leasing-{installation}-{short(lease_id)}"
+
+
+def bridge(lease_id: UUID) -> str:
+    """The lease's bridge interface: 15 characters at most; the firewall's rules match the prefix `lsg`."""
+    return f"lsg{short(lease_id)}"
+
+
+def volume(installation: str, workspace_id: UUID) -> str:
+    return f"leasing-{installation}-ws-{short(workspace_id)}"

@@ -1,0 +1,41 @@
+"""LEASING_LIMITS_*: defaults and ceilings of what a lease may ask."""
+
+from __future__ import annotations
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class LimitSettings(BaseSettings):
+    """What a lease gets when it does not say, and the most it may ask."""
+
+    model_config = SettingsConfigDict(env_prefix="LEASING_LIMITS_")
+
+    default_ttl_seconds: int = Field(
+        default=4 * 3600, ge=60, description="A lease that names no time runs so long."
+    )
+    max_ttl_seconds: int = Field(
+        default=7 * 86400, ge=60, description="The longest a lease may be asked or extended for, from now."
+    )
+    devices_per_user: int = Field(
+        default=8, ge=0, description="Devices one user's live leases may hold or wait for together."
+    )
+    leases_per_user: int = Field(default=50, ge=1, description="Live leases one user may have.")
+    default_cpus_millis: int = Field(
+        default=1000, ge=10, description="CPUs of a lease that names none, thousandths."
+    )
+    default_memory_bytes: int = Field(
+        default=2 * 1024**3, ge=16 * 1024**2, description="Memory of a lease that names none, in bytes."
+    )
+    min_memory_bytes: int = Field(
+        default=16 * 1024**2, ge=6 * 1024**2, description="The least memory a lease may ask, in bytes."
+    )
+    default_image: str = Field(default="base", description="Environment or image of a lease that names none.")
+    default_idle_timeout_seconds: int = Field(
+        default=0,
+        ge=0,
+        description="A lease that names no idle time is reclaimed after so long idle; 0: never.",
+    )
+    min_idle_timeout_seconds: int = Field(
+        default=60, ge=1, description="The shortest idle time a lease may ask, in seconds."
+    )

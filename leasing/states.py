@@ -1,0 +1,180 @@
+"""A lease's life: its states, the one table of transitions, and the reasons for an end.
+
+`docs/lifecycle.md` is generated from the table, and a test keeps the two equal. One function writes a state:
+`leasing.service.transitions.move`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class LeaseState(StrEnum):
+    """Where a lease is in its life."""
+
+    QUEUED = "queued"
+    """Waits for room; holds nothing."""
+    PLACED = "placed"
+    """Devices, CPUs and memory are its own; nothing has been done on the engine yet."""
+    STARTING = "starting"
+    """A worker fetches the image and creates and starts the container."""
+    RUNNING = "running"
+    """The container runs."""
+    STOPPING = "stopping"
+    """A worker stops the container; `goal` says whether the lease then ends or is suspended."""
+    SUSPENDED = "suspended"
+    """Devices are free again; the container's files and the workspace are kept."""
+    ENDED = "ended"
+    """Over, for one of `EndReason`; its events and usage stay."""
+
+
+S = LeaseState
+
+LIVE = frozenset(S) - {S.ENDED}
+"""Holds its name."""
+
+HOLDING = frozenset({S.PLACED, S.STARTING, S.RUNNING, S.STOPPING})
+"""Has an open run, and so a place on a node."""
+
+TRANSITIONAL = frozenset({S.PLACED, S.STARTING, S.STOPPING})
+"""A worker must act; whoever finds such a lease unclaimed takes it up again."""
+
+STOPPABLE = frozenset({S.PLACED, S.STARTING, S.RUNNING})
+"""Has a run that must be wound down before the lease can end or be suspended."""
+
+RESTING = frozenset({S.QUEUED, S.SUSPENDED})
+"""Holds no place: release ends it at once."""
+
+
+class Goal(StrEnum):
+    """What a stopping lease becomes."""
+
+    ENDED = "ended"
+    SUSPENDED = "suspended"
+
+
+class EndReason(StrEnum):
+    """Why a lease ended."""
+
+    COMPLETED = "completed"
+    """Its command finished with exit code 0."""
+    RELEASED = "released"
+    """Its owner, or an admin for them, gave it back."""
+    CANCELLED = "cancelled"
+    """Given up before it ran."""
+    EXPIRED = "expired"
+    """Its time was over."""
+    IDLE = "idle"
+    """Every signal was quiet for the whole window."""
+    PREEMPTED = "preempted"
+    """A more important lease took its place."""
+    DRAINED = "drained"
+    """Its node left."""
+    REVOKED = "revoked"
+    """An admin took it back."""
+    FAILED = "failed"
+    """It could not be started, or its command ended with another code than 0."""
+    LOST = "lost"
+    """Its container or node went away and did not come back."""
+
+
+class Cause(StrEnum):
+    """Who moves a lease along an edge."""
+
+    USER = "user"
+    PLANNER = "planner"
+    STARTER = "starter"
+    STOPPER = "stopper"
+    RECONCILER = "reconciler"
+    RECLAIMER = "reclaimer"
+
+
+@dataclass(frozen=True)
+class Edge:
+    """One allowed transition: from, to, who causes it, and when."""
+
+    source: LeaseState
+    target: LeaseState
+    causes: frozenset[Cause]
+    when: str
+
+
+def _edge(source: LeaseState, target: LeaseState, when: str, *causes: Cause) -> Edge:
+    return Edge(source, target, frozenset(causes), when)
+
+
+TABLE: tuple[Edge, ...] = (
+    _edge(S.QUEUED, S.PLACED, "there is room, and it is this lease's turn", Cause.PLANNER),
+    _edge(S.QUEUED, S.ENDED, "cancelled, expired or refused while waiting", Cause.USER, Cause.RECLAIMER, Cause.PLANNER),
+    _edge(S.PLACED, S.STARTING, "a worker has claimed the start", Cause.STARTER),
+    _edge(S.PLACED, S.QUEUED, "the node went away before the start", Cause.STARTER, Cause.RECONCILER),
+    _edge(S.PLACED, S.STOPPING, "released, expired or reclaimed before the start", Cause.USER, Cause.RECLAIMER),
+    _edge(S.STARTING, S.RUNNING, "the engine says that the container runs", Cause.STARTER),
+    _edge(S.STARTING, S.QUEUED, "the start failed and may work elsewhere or later", Cause.STARTER, Cause.RECONCILER),
+    _edge(S.STARTING, S.STOPPING, "released, expired, reclaimed, or failed for good", Cause.USER, Cause.RECLAIMER,
+          Cause.STARTER),
+    _edge(S.RUNNING, S.STOPPING, "released, expired, reclaimed, or the container died", Cause.USER, Cause.RECLAIMER,
+          Cause.RECONCILER),
+    _edge(S.RUNNING, S.STARTING, "engine, machine or device restarted: the same run again", Cause.RECONCILER),
+    _edge(S.RUNNING, S.ENDED, "the container is lost for good", Cause.RECONCILER),
+    _edge(S.STOPPING, S.ENDED, "the container is gone and its devices are free", Cause.STOPPER),
+    _edge(S.STOPPING, S.SUSPENDED, "stopped with its files kept, devices free", Cause.STOPPER),
+    _edge(S.SUSPENDED, S.QUEUED, "resumed", Cause.USER),
+    _edge(S.SUSPENDED, S.ENDED, "released, or its retention is over", Cause.USER, Cause.RECLAIMER),
+)  # fmt: skip
+
+EDGES: dict[tuple[LeaseState, LeaseState], Edge] = {(edge.source, edge.target): edge for edge in TABLE}
+
+
+def allowed(source: LeaseState, target: LeaseState, cause: Cause) -> bool:
+    """Whether `cause` may move a lease from `source` to `target`."""
+    edge = EDGES.get((source, target))
+    return edge is not None and cause in edge.causes
+
+
+class NodeHealth(StrEnum):
+    """What is seen of a node."""
+
+    READY = "ready"
+    UNREACHABLE = "unreachable"
+    """Its engine or sampler is silent; leases on it are left alone for a while."""
+    LOST = "lost"
+    """Silent for so long that its leases are given up."""
+
+
+class NodeIntent(StrEnum):
+    """What admins want of a node."""
+
+    OPEN = "open"
+    CORDONED = "cordoned"
+    """No new leases."""
+    DRAINING = "draining"
+    """No new leases, and those on it leave."""
+
+
+class DeviceHealth(StrEnum):
+    """What NVML last said of a device."""
+
+    OK = "ok"
+    LOST = "lost"
+    """Fell off the bus, or NVML cannot speak to it."""
+    FAULTY = "faulty"
+    """Answers, with an error that makes it unfit to lease."""
+    RETIRED = "retired"
+    """No longer reported by its node."""
+
+
+class Verdict(StrEnum):
+    """What the signals say of a running lease together. Unknown never reclaims."""
+
+    ACTIVE = "active"
+    IDLE = "idle"
+    UNKNOWN = "unknown"
+
+
+class Role(StrEnum):
+    """What a person may do."""
+
+    ADMIN = "admin"
+    DEVELOPER = "developer"

@@ -1,0 +1,134 @@
+"""Reading and writing what people type: durations, sizes, GPU asks, times of day.
+
+Every parser raises `Invalid` with the text it was given and examples that work.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from leasing.errors import Invalid
+
+_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+_DURATION = re.compile(r"(?:\d{1,9}(?:\.\d{1,3})?[smhdw])+", re.ASCII)
+_PART = re.compile(r"(\d{1,9}(?:\.\d{1,3})?)([smhdw])", re.ASCII)
+_SIZE = re.compile(r"(\d{1,9}(?:\.\d{1,3})?)\s?([kmgtp]?)(i?)b?", re.ASCII | re.IGNORECASE)
+_POWER = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4, "p": 5}
+_CPUS = re.compile(r"\d{1,5}(?:\.\d{1,3})?", re.ASCII)
+_COUNT = re.compile(r"\d{1,4}", re.ASCII)
+_MODEL = re.compile(r"[A-Za-z][A-Za-z0-9 _.-]{0,63}", re.ASCII)
+
+MAX_DURATION_SECONDS = 366 * 86400
+MAX_DEVICES = 1024
+
+
+def parse_duration(text: str) -> int:
+    """Seconds in `90s`, `30m`, `4h`, `1h30m`, `2d`, `1w`; at least one second, at most 366 days."""
+    text = text.strip().lower()
+    if not _DURATION.fullmatch(text):
+        raise Invalid(f"{text[:40]!r} is not a duration.", hint="Write it like 30m, 4h, 1h30m or 2d.")
+    seconds = round(sum(float(amount) * _SECONDS[unit] for amount, unit in _PART.findall(text)))
+    if not 1 <= seconds <= MAX_DURATION_SECONDS:
+        raise Invalid(
+            f"{text[:40]!r} is out of range: a duration is 1s to 366d.", hint="Write it like 30m or 4h."
+        )
+    return seconds
+
+
+def format_duration(seconds: float) -> str:
+    """The two largest units: `45s`, `1h42m`, `2d3h`; a negative one counts as zero."""
+    left = max(0, int(seconds))
+    if left < 60:
+        return f"{left}s"
+    pairs = (("d", 86400, "h", 3600), ("h", 3600, "m", 60), ("m", 60, "s", 1))
+    for big, big_seconds, small, small_seconds in pairs:
+        if left >= big_seconds:
+            rest = left % big_seconds // small_seconds
+            return f"{left // big_seconds}{big}" + (f"{rest}{small}" if rest else "")
+    raise AssertionError(left)
+
+
+def parse_size(text: str) -> int:
+    """Bytes in `512M`, `16G`, `1.5GiB`, `24GB`. K, M, G, T, P are powers of 1024, as memory is sold and limited."""
+    match = _SIZE.fullmatch(text.strip())
+    if not match:
+        raise Invalid(f"{text[:40]!r} is not a size.", hint="Write it like 512M, 16G or 1.5G.")
+    size = int(float(match[1]) * 1024 ** _POWER[match[2].lower()])
+    if not 1 <= size < 2**62:
+        raise Invalid(f"{text[:40]!r} is out of range for a size.", hint="Write it like 512M, 16G or 1.5G.")
+    return size
+
+
+def format_size(size: float) -> str:
+    """`512M`, `16G`, `1.5G`: the largest unit that leaves at least 1, one decimal where it says something."""
+    power = 0 if size < 1 else min(5, int(math.log(size, 1024)))
+    value = size / 1024**power
+    text = f"{value:.1f}".removesuffix(".0")
+    return f"{text}{('B', 'K', 'M', 'G', 'T', 'P')[power]}"
+
+
+def parse_cpus(text: str) -> int:
+    """Thousandths of a core in `2`, `0.5`."""
+    if not _CPUS.fullmatch(text.strip()):
+        raise Invalid(f"{text[:40]!r} is not a number of CPUs.", hint="Write it like 2 or 0.5.")
+    millis = round(float(text) * 1000)
+    if millis < 10:
+        raise Invalid(f"{text[:40]!r} is too few CPUs: the least is 0.01.", hint="Write it like 2 or 0.5.")
+    return millis
+
+
+@dataclass(frozen=True)
+class GpuAsk:
+    """What a lease asks of devices: how many whole ones, and optionally of which model."""
+
+    count: int
+    model: str | None = None
+
+    def __str__(self) -> str:
+        return f"{self.model}:{self.count}" if self.model else str(self.count)
+
+
+NO_GPU = GpuAsk(0)
+
+
+def parse_gpu(text: str) -> GpuAsk:
+    """`0`, `1`, `2` whole devices; `A100` or `A100:2` of a model (matched as a part of NVML's name for it)."""
+    text = text.strip()
+    if _COUNT.fullmatch(text):
+        return _bounded(GpuAsk(int(text)), text)
+    model, colon, count = text.rpartition(":")
+    if not colon:
+        model, count = text, "1"
+    if _MODEL.fullmatch(model) and _COUNT.fullmatch(count) and int(count) > 0:
+        return _bounded(GpuAsk(int(count), model), text)
+    raise Invalid(f"{text[:40]!r} is not a GPU ask.", hint="Write it like 1, 2, A100 or A100:2.")
+
+
+def _bounded(ask: GpuAsk, text: str) -> GpuAsk:
+    if ask.count > MAX_DEVICES:
+        raise Invalid(
+            f"{text[:40]!r} asks for more than {MAX_DEVICES} devices.", hint="Write it like 1 or A100:2."
+        )
+    return ask
+
+
+_CLOCK = re.compile(r"(\d{1,2}):(\d{2})", re.ASCII)
+
+
+def parse_until(text: str, now: datetime) -> datetime:
+    """A moment: `18:00` (the next one in `now`'s zone) or an ISO date and time (that zone unless it names one)."""
+    text = text.strip()
+    clock = _CLOCK.fullmatch(text)
+    try:
+        if clock:
+            moment = now.replace(hour=int(clock[1]), minute=int(clock[2]), second=0, microsecond=0)
+            return moment if moment > now else moment + timedelta(days=1)
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise Invalid(
+            f"{text[:40]!r} is not a time.", hint="Write it like 18:00 or 2026-01-31T18:00."
+        ) from None
+    return moment if moment.tzinfo else moment.replace(tzinfo=now.tzinfo)
