@@ -1,0 +1,120 @@
+"""Nodes, devices, environments and what is free, on the wire."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from uuid import UUID
+
+from pydantic import Field
+
+from leasing.schema.base import Request, Wire
+
+
+class NodeOut(Wire):
+    """A node: what it has, what is placed on it (CPUs in cores), and what its parts last said."""
+
+    id: UUID
+    name: str
+    driver: str
+    address: str
+    health: str
+    health_reason: str
+    intent: str
+    cpus: float
+    cpus_used: float
+    memory_bytes: int
+    memory_used_bytes: int
+    devices: int
+    devices_free: int
+    engine_version: str | None
+    gpu: str
+    """The NVIDIA driver's version, or why there is none."""
+    engine_seen_at: datetime | None
+    sampler_seen_at: datetime | None
+
+
+class NodePage(Wire):
+    items: list[NodeOut]
+
+
+class NodePatch(Request):
+    intent: str = Field(pattern="^(open|cordoned)$")
+
+
+class DeviceStateOut(Wire):
+    """A device and what may be done with it. Ratios are 0 to 1; None is "cannot be measured"."""
+
+    uuid: str
+    node: str
+    index: int
+    model: str
+    memory_bytes: int
+    state: str
+    """free, leased, foreign, out (cordoned, faulty, lost) or unknown."""
+    state_reason: str
+    lease: str | None
+    owner: str | None
+    utilization_ratio: float | None
+    memory_used_bytes: int | None
+    power_watts: float | None
+    temperature_celsius: float | None
+    sampled_at: datetime | None
+    intent: str
+
+
+class DevicePage(Wire):
+    items: list[DeviceStateOut]
+
+
+class DevicePatch(Request):
+    intent: str = Field(pattern="^(open|cordoned)$")
+
+
+class OfferOut(Wire):
+    """What is free on one node now."""
+
+    node: str
+    cpus_free: float
+    cpus: float
+    memory_free_bytes: int
+    memory_bytes: int
+    devices_free: dict[str, int]
+    """Model → whole devices free."""
+    devices_total: dict[str, int]
+
+
+class OfferPage(Wire):
+    items: list[OfferOut]
+    queue_depth: int
+
+
+class EnvironmentOut(Wire):
+    """An entry of the images catalogue."""
+
+    name: str
+    title: str
+    description: str
+    reference: str
+    ready: bool
+    """Present on the node: a lease of it starts without a build."""
+    port: int | None
+
+
+class EnvironmentPage(Wire):
+    items: list[EnvironmentOut]
+
+
+class RegistryIn(Request):
+    host: str = Field(min_length=1, max_length=255, pattern=r"^[A-Za-z0-9][A-Za-z0-9.:-]*$")
+    username: str = Field(min_length=1, max_length=255)
+    secret: str = Field(min_length=1, max_length=16_384, repr=False)
+
+
+class RegistryOut(Wire):
+    host: str
+    username: str
+    created_at: datetime
+
+
+class RegistryPage(Wire):
+    items: list[RegistryOut]

@@ -1,0 +1,181 @@
+"""Leases on the wire: what a request says, what a lease looks like, and what goes with it."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any
+from uuid import UUID
+
+from pydantic import AwareDatetime, Field, StringConstraints, model_validator
+
+from leasing.schema.base import Request, Wire
+
+Line = Annotated[str, StringConstraints(max_length=4096)]
+EnvName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,127}$")]
+EnvValue = Annotated[str, StringConstraints(max_length=32_768)]
+
+
+class LeaseRequest(Request):
+    """What a developer asks for. Everything has a default but nothing is guessed: the answer shows what was taken."""
+
+    name: str | None = Field(None, description="DNS label of up to 40 characters; one is made up if absent.")
+    image: str | None = Field(
+        None, max_length=512, description="Environment of the catalogue, or an image reference."
+    )
+    gpu: str = Field("0", max_length=80, description="`1`, `2`, `A100`, `A100:2`.")
+    cpus: str | None = Field(None, max_length=20, description="Cores: `2`, `0.5`.")
+    memory: str | None = Field(None, max_length=20, description="`16G`.")
+    shm: str | None = Field(None, max_length=20, description="Shared memory (/dev/shm): `2G`.")
+    ttl: str | None = Field(
+        None, max_length=40, description="How long, from when it runs: `4h`. Not with `until`."
+    )
+    until: AwareDatetime | None = Field(None, description="The moment it ends. Not with `ttl`.")
+    idle_timeout: str | None = Field(
+        None, max_length=40, description="`30m`; `never`; absent: the platform's default."
+    )
+    command: list[Line] | None = Field(None, max_length=256, description="Absent: the image's own command.")
+    env: dict[EnvName, EnvValue] = Field(default_factory=dict, max_length=256)
+    port: int | None = Field(
+        None, ge=1, le=65535, description="Port the application listens on, to be its endpoint."
+    )
+    workspace: str | None = Field(None, max_length=40, description="Persistent volume mounted at /workspace.")
+    project: str = Field("default", max_length=40)
+    priority: int = Field(0, ge=0, le=0, description="Always 0 for now.")
+    wait: bool = Field(True, description="False: refuse at once when there is no room now.")
+
+    @model_validator(mode="after")
+    def _one_end(self) -> LeaseRequest:
+        if self.ttl is not None and self.until is not None:
+            raise ValueError("ttl and until say the same thing twice: give one of them")
+        return self
+
+
+class RenewRequest(Request):
+    """Extend the deadline: `ttl` is added to the present one, `until` replaces it."""
+
+    ttl: str | None = Field(None, max_length=40)
+    until: AwareDatetime | None = None
+
+    @model_validator(mode="after")
+    def _one(self) -> RenewRequest:
+        if (self.ttl is None) == (self.until is None):
+            raise ValueError("give one of ttl and until")
+        return self
+
+
+class RequestOut(Wire):
+    """The request as it was taken, defaults filled in. Durations in seconds, sizes in bytes, CPUs in cores."""
+
+    gpu: str
+    cpus: float
+    memory_bytes: int
+    shm_bytes: int | None
+    ttl_seconds: int | None
+    until: datetime | None
+    idle_timeout_seconds: int | None
+    command: list[str] | None
+    env: dict[str, str]
+    port: int | None
+    workspace: str | None
+    wait: bool
+
+
+class DeviceOut(Wire):
+    """A lease's share of a device, in thousandths, with its memory."""
+
+    uuid: str
+    index: int
+    model: str
+    share: int
+    memory_bytes: int
+
+
+class IdleOut(Wire):
+    verdict: str
+    seconds: float
+    """How long every signal has been quiet; 0 unless idle."""
+    reason: str
+
+
+class QueueOut(Wire):
+    position: int
+    """1 is next."""
+    expected_start: datetime | None
+    """None when it cannot be told; `blockers` says why it waits."""
+    blockers: list[str]
+
+
+class LeaseOut(Wire):
+    """A lease, as its owner sees it."""
+
+    id: UUID
+    name: str
+    state: str
+    goal: str | None
+    reason: str | None
+    message: str
+    owner: str
+    project: str
+    image: str
+    request: RequestOut
+    devices: list[DeviceOut]
+    node: str | None
+    endpoint_url: str | None
+    progress: str
+    created_at: datetime
+    started_at: datetime | None
+    ends_at: datetime | None
+    ended_at: datetime | None
+    exit_code: int | None
+    oom_killed: bool
+    last_log: str
+    idle: IdleOut | None
+    queue: QueueOut | None
+
+
+class LeasePage(Wire):
+    items: list[LeaseOut]
+    next: str | None
+    """Cursor for the next page; None at the end."""
+
+
+class EventOut(Wire):
+    id: int
+    at: datetime
+    actor: str
+    kind: str
+    message: str
+    lease: UUID | None
+    from_state: str | None
+    to_state: str | None
+    reason: str | None
+    data: dict[str, Any]
+
+
+class EventPage(Wire):
+    items: list[EventOut]
+    next: str | None
+
+
+class WhyOut(Wire):
+    """Why a lease is where it is: its state in a sentence, its place in the queue, every blocker."""
+
+    state: str
+    summary: str
+    position: int | None
+    blockers: list[str]
+
+
+class QueueEntryOut(Wire):
+    position: int
+    lease: str
+    owner: str
+    gpu: str
+    cpus: float
+    memory_bytes: int
+    queued_at: datetime
+    blockers: list[str]
+
+
+class QueuePage(Wire):
+    items: list[QueueEntryOut]
