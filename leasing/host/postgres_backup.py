@@ -1,0 +1,83 @@
+"""The whole database into one file and back, by PostgreSQL's own pg_dump, pg_restore and psql."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import psycopg
+from psycopg import conninfo
+
+from leasing.errors import HostError
+from leasing.host.postgres_binaries import Binaries, clients_for
+
+# The schema goes first, so that nothing newer than the backup stays.
+_EMPTY = "DROP SCHEMA public CASCADE; CREATE SCHEMA public"
+
+
+def dump(url: str, target: Path) -> None:
+    """Writes a consistent copy while the platform runs; `target` (mode 0600) appears only when it is complete.
+
+    Raises `HostError`.
+    """
+    clients = _clients(url)
+    partial = target.with_name(target.name + ".partial")
+    try:
+        partial.touch(0o600)
+        _run(clients, "pg_dump", ["--format=custom", "--no-owner", "--no-privileges", "--file", partial], url)
+        partial.rename(target)
+    except OSError as error:
+        raise HostError(f"{target} could not be written: {error.strerror}.") from error
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def restore(url: str, source: Path) -> None:
+    """Replaces everything in the database by the backup, in one transaction: all of it or nothing.
+
+    The platform must be stopped. Raises `HostError` when the file is no complete backup.
+    """
+    clients = _clients(url)
+    # pg_restore reads the file to its end before the database is touched: a truncated backup changes nothing.
+    with tempfile.TemporaryDirectory(prefix="leasing-restore-") as folder:
+        script = Path(folder) / "restore.sql"
+        _run(clients, "pg_restore", ["--no-owner", "--no-privileges", "--file", script, source])
+        options = [
+            "--no-psqlrc",
+            "--quiet",
+            "--single-transaction",
+            "--set=ON_ERROR_STOP=1",
+            "--output=/dev/null",
+        ]
+        _run(clients, "psql", [*options, "--command", _EMPTY, "--file", script], url)
+
+
+def _clients(url: str) -> Binaries:
+    try:
+        with psycopg.connect(_plain(url), connect_timeout=5) as connection:
+            major = connection.info.server_version // 10_000
+    except psycopg.OperationalError as error:
+        raise HostError(f"The database does not answer: {str(error).strip()}") from None
+    return clients_for(major)
+
+
+def _run(clients: Binaries, name: str, arguments: Sequence[str | Path], url: str | None = None) -> None:
+    environment = {**os.environ, "LC_ALL": "C"}
+    target: list[str] = []
+    if url:
+        # The password goes by the environment: a command line can be read by every user of the machine.
+        parts = conninfo.conninfo_to_dict(_plain(url))
+        environment["PGPASSWORD"] = str(parts.pop("password", ""))
+        target = ["--dbname", conninfo.make_conninfo("", **parts)]
+    command = [clients.program(name), *target, *arguments]
+    done = subprocess.run(command, check=False, env=environment, stderr=subprocess.PIPE, text=True)
+    if done.returncode != 0:
+        said = done.stderr.strip().splitlines() or ["it said nothing"]
+        raise HostError(f"{name} failed: {said[0]}")
+
+
+def _plain(url: str) -> str:
+    return url.replace("postgresql+psycopg://", "postgresql://", 1)
