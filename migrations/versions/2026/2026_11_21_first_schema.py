@@ -263,6 +263,13 @@ def upgrade() -> None:
         postgresql_where=sa.text("state IN ('placed', 'starting', 'stopping')"),
     )
     op.create_index(
+        "uq_lease_live_workspace",
+        "lease",
+        ["workspace_id"],
+        unique=True,
+        postgresql_where=sa.text("state <> 'ended'"),
+    )
+    op.create_index(
         "uq_lease_live_name", "lease", ["name"], unique=True, postgresql_where=sa.text("state <> 'ended'")
     )
     op.create_table(
@@ -454,6 +461,9 @@ def downgrade() -> None:
     op.drop_index("ix_event_lease_id", table_name="event")
     op.drop_index("ix_event_at", table_name="event")
     op.drop_table("event")
+    op.drop_index(
+        "uq_lease_live_workspace", table_name="lease", postgresql_where=sa.text("state <> 'ended'")
+    )
     op.drop_index("uq_lease_live_name", table_name="lease", postgresql_where=sa.text("state <> 'ended'"))
     op.drop_index(
         "ix_lease_work",

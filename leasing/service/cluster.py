@@ -1,0 +1,280 @@
+"""Nodes and devices: registering, cordoning, and what is free."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from uuid import UUID
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
+
+from leasing.errors import NotFound
+from leasing.model import Allocation, Device, DeviceUsage, Lease, Node, NodeUsage, Run, User
+from leasing.schema.cluster import DevicePage, DeviceStateOut, NodeOut, NodePage, OfferOut, OfferPage
+from leasing.service import events
+from leasing.service.principal import Principal
+from leasing.states import DeviceHealth, LeaseState, NodeHealth, NodeIntent
+
+STALE = timedelta(seconds=30)
+"""A device or node not heard of for so long is unknown: nothing new is placed on its devices."""
+
+WHOLE = 1000
+
+
+def register_node(session: Session, name: str, *, driver: str, address: str) -> tuple[Node, str]:
+    """The node of that name, made or brought up to date, and a fresh token for its sampler (the old one falls).
+
+    What it has is 0 until its sampler first reports.
+    """
+    secret = f"lsn_{secrets.token_urlsafe(32)}"
+    hashed = hashlib.sha256(secret.encode()).digest()
+    node_id, new = (
+        session.execute(
+            insert(Node)
+            .values(name=name, driver=driver, address=address, token_hash=hashed)
+            .on_conflict_do_update(
+                index_elements=[Node.name], set_={"driver": driver, "address": address, "token_hash": hashed}
+            )
+            .returning(Node.id, sa.literal_column("xmax = 0", sa.Boolean))
+        )
+        .tuples()
+        .one()
+    )
+    session.execute(
+        insert(NodeUsage).values(node_id=node_id, cpus_millis=0, memory_bytes=0).on_conflict_do_nothing()
+    )
+    node = session.get_one(Node, node_id)
+    if new:
+        events.record(session, "node.joined", f"node {name} joined", actor="system", node_id=node.id)
+    return node, secret
+
+
+def authenticate_node(session: Session, name: str, secret: str) -> Node | None:
+    """The node, if that is its token."""
+    hashed = hashlib.sha256(secret.encode()).digest()
+    return session.execute(
+        sa.select(Node).where(Node.name == name, Node.token_hash == hashed)
+    ).scalar_one_or_none()
+
+
+def nodes(session: Session, *, now: datetime) -> NodePage:
+    """Every node, with what is placed on it."""
+    free = _free_devices(session, now)
+    totals = dict(
+        session.execute(
+            sa.select(Device.node_id, sa.func.count())
+            .join(DeviceUsage)
+            .where(DeviceUsage.share > 0, Device.health != DeviceHealth.RETIRED)
+            .group_by(Device.node_id)
+        )
+        .tuples()
+        .all()
+    )
+    rows = session.execute(
+        sa.select(Node, NodeUsage).join(NodeUsage, NodeUsage.node_id == Node.id).order_by(Node.name)
+    )
+    return NodePage(
+        items=[
+            NodeOut(
+                id=node.id,
+                name=node.name,
+                driver=node.driver,
+                address=node.address,
+                health=node.health,
+                health_reason=node.health_reason,
+                intent=node.intent,
+                cpus=usage.cpus_millis / 1000,
+                cpus_used=usage.cpus_used_millis / 1000,
+                memory_bytes=usage.memory_bytes,
+                memory_used_bytes=usage.memory_used_bytes,
+                devices=totals.get(node.id, 0),
+                devices_free=sum(free[node.id].values()),
+                engine_version=node.engine.get("version"),
+                gpu=_gpu(node),
+                engine_seen_at=node.engine_seen_at,
+                sampler_seen_at=node.sampler_seen_at,
+            )
+            for node, usage in rows.tuples()
+        ]
+    )
+
+
+def devices(session: Session, *, now: datetime) -> DevicePage:
+    """Every device that is reported, with its state and who holds it."""
+    holder = (
+        sa.select(Allocation.device_id, Lease.name.label("lease"), User.name.label("owner"))
+        .join(Run, Run.id == Allocation.run_id)
+        .join(Lease, Lease.id == Run.lease_id)
+        .join(User, User.id == Lease.owner_id)
+        .where(Allocation.released_at.is_(None))
+        .subquery()
+    )
+    rows = session.execute(
+        sa.select(Device, Node.name, Node.intent, DeviceUsage.share, holder.c.lease, holder.c.owner)
+        .join(Node, Node.id == Device.node_id)
+        .join(DeviceUsage, DeviceUsage.device_id == Device.id)
+        .outerjoin(holder, holder.c.device_id == Device.id)
+        .where(Device.health != DeviceHealth.RETIRED)
+        .order_by(Node.name, Device.index, Device.uuid)
+    )
+    return DevicePage(
+        items=[
+            _device_out(device, node, NodeIntent(intent), share, lease, owner, now)
+            for device, node, intent, share, lease, owner in rows.tuples()
+        ]
+    )
+
+
+def offers(session: Session, *, now: datetime) -> OfferPage:
+    """What is free on each open node now, and how many wait for it."""
+    free = _free_devices(session, now)
+    totals: dict[UUID, Counter[str]] = defaultdict(Counter)
+    for node_id, model in session.execute(
+        sa.select(Device.node_id, Device.model)
+        .join(DeviceUsage)
+        .where(DeviceUsage.share == WHOLE, Device.health != DeviceHealth.RETIRED)
+    ):
+        totals[node_id][model] += 1
+    rows: Sequence[tuple[Node, NodeUsage]] = (
+        session.execute(
+            sa.select(Node, NodeUsage)
+            .join(NodeUsage)
+            .where(Node.intent == NodeIntent.OPEN, Node.health == NodeHealth.READY)
+            .order_by(Node.name)
+        )
+        .tuples()
+        .all()
+    )
+    depth = session.execute(
+        sa.select(sa.func.count()).select_from(Lease).where(Lease.state == LeaseState.QUEUED)
+    ).scalar_one()
+    return OfferPage(
+        items=[
+            OfferOut(
+                node=node.name,
+                cpus_free=(usage.cpus_millis - usage.cpus_used_millis) / 1000,
+                cpus=usage.cpus_millis / 1000,
+                memory_free_bytes=usage.memory_bytes - usage.memory_used_bytes,
+                memory_bytes=usage.memory_bytes,
+                devices_free=dict(free[node.id]),
+                devices_total=dict(totals[node.id]),
+            )
+            for node, usage in rows
+        ],
+        queue_depth=depth,
+    )
+
+
+def set_node_intent(session: Session, name: str, intent: NodeIntent, *, principal: Principal) -> None:
+    """Cordon or open a node. Raises `NotFound`."""
+    node = session.execute(sa.select(Node).where(Node.name == name).with_for_update()).scalar_one_or_none()
+    if node is None:
+        raise NotFound(f"There is no node {name!r}.", hint="lease admin nodes shows them.")
+    if node.intent != intent:
+        node.intent = intent
+        message = f"{principal.name} made node {name} {intent}"
+        events.record(session, f"node.{intent}", message, actor=principal.actor, node_id=node.id)
+
+
+def set_device_intent(session: Session, uuid: str, intent: NodeIntent, *, principal: Principal) -> None:
+    """Cordon or open a device. Raises `NotFound`."""
+    device = session.execute(
+        sa.select(Device).where(Device.uuid == uuid).with_for_update()
+    ).scalar_one_or_none()
+    if device is None:
+        raise NotFound(f"There is no device {uuid[:60]!r}.", hint="lease admin devices shows them.")
+    if device.intent != intent:
+        device.intent = intent
+        message = f"{principal.name} made device {uuid} {intent}"
+        events.record(
+            session,
+            f"device.{intent}",
+            message,
+            actor=principal.actor,
+            node_id=device.node_id,
+            device_id=device.id,
+        )
+
+
+def unfit(device: Device, now: datetime) -> str | None:
+    """Why nothing new may be placed on a device, holder or not; None if it may."""
+    if device.intent != NodeIntent.OPEN:
+        return "cordoned by an admin"
+    if device.health != DeviceHealth.OK:
+        return f"{device.health}: {device.health_reason or 'NVML says so'}"
+    if device.foreign_since is not None:
+        return "used by a process that no lease owns"
+    if device.sampled_at is None or now - device.sampled_at > STALE:
+        return "its node's sampler is silent"
+    return None
+
+
+def _free_devices(session: Session, now: datetime) -> dict[UUID, Counter[str]]:
+    """Per node, how many whole devices of each model could be placed on now."""
+    free: dict[UUID, Counter[str]] = defaultdict(Counter)
+    for device in session.execute(
+        sa.select(Device).join(DeviceUsage).where(DeviceUsage.share == WHOLE, DeviceUsage.share_used == 0)
+    ).scalars():
+        if unfit(device, now) is None:
+            free[device.node_id][device.model] += 1
+    return free
+
+
+def _device_out(
+    device: Device,
+    node: str,
+    node_intent: NodeIntent,
+    share: int,
+    lease: str | None,
+    owner: str | None,
+    now: datetime,
+) -> DeviceStateOut:
+    state, why = _device_state(device, node_intent, share, lease, now)
+    return DeviceStateOut(
+        uuid=device.uuid,
+        node=node,
+        index=device.index,
+        model=device.model,
+        memory_bytes=device.memory_bytes,
+        state=state,
+        state_reason=why,
+        lease=lease,
+        owner=owner,
+        utilization_ratio=device.utilization_ratio,
+        memory_used_bytes=device.memory_used_bytes,
+        power_watts=device.power_watts,
+        temperature_celsius=device.temperature_celsius,
+        sampled_at=device.sampled_at,
+        intent=device.intent,
+    )
+
+
+def _device_state(
+    device: Device, node_intent: NodeIntent, share: int, lease: str | None, now: datetime
+) -> tuple[str, str]:
+    """free, leased, foreign, out or unknown, and why."""
+    if device.foreign_since is not None:
+        count = len(device.foreign_processes)
+        return "foreign", f"{count} process{'es' if count != 1 else ''} that no lease owns"
+    if lease is not None:
+        return "leased", f"by {lease}"
+    if node_intent is not NodeIntent.OPEN:
+        return "out", f"its node is {node_intent}"
+    if share == 0:
+        return "out", "leased through its MIG instances"
+    if device.health == DeviceHealth.OK and (device.sampled_at is None or now - device.sampled_at > STALE):
+        return "unknown", "its node's sampler is silent"
+    why = unfit(device, now)
+    return ("out", why) if why else ("free", "")
+
+
+def _gpu(node: Node) -> str:
+    version = node.sampler.get("nvml_driver_version")
+    return (
+        f"driver {version}" if version else str(node.sampler.get("nvml_absent_reason") or "not reported yet")
+    )

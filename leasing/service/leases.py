@@ -1,0 +1,302 @@
+"""What people do with leases: request, find, renew, release."""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import datetime, timedelta
+from uuid import UUID
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from leasing import names
+from leasing.errors import Conflict, Gone, IdempotencyMismatch, Invalid, NameTaken, NotAllowed, NotFound
+from leasing.model import IdempotencyKey, Lease, Workspace
+from leasing.schema.lease import LeaseRequest, RenewRequest
+from leasing.service import events, quotas, transitions
+from leasing.service.principal import Principal
+from leasing.settings.limits import LimitSettings
+from leasing.states import STOPPABLE, Cause, EndReason, Goal, LeaseState
+from leasing.units import format_duration, format_size, parse_cpus, parse_duration, parse_gpu, parse_size
+
+RESERVED_ENV = ("LEASE_", "NVIDIA_VISIBLE_DEVICES", "NVIDIA_DRIVER_CAPABILITIES")
+"""Beginnings of variables that are the platform's own: a user's value could widen what the container sees."""
+
+
+def request(
+    session: Session,
+    ask: LeaseRequest,
+    *,
+    principal: Principal,
+    limits: LimitSettings,
+    idempotency_key: str | None,
+    now: datetime,
+) -> Lease:
+    """A queued lease for the ask, or the one that an earlier request with the same key made.
+
+    Raises `Invalid`, `OverQuota`, `NeverFits`, `NameTaken`, `IdempotencyMismatch`.
+    """
+    if idempotency_key is not None:
+        earlier = _answered(session, ask, principal, idempotency_key)
+        if earlier is not None:
+            return earlier
+    lease = _from_ask(ask, principal, limits, now)
+    gpu = parse_gpu(ask.gpu)
+    quotas.check_user(session, principal, gpu, limits)
+    quotas.check_fits_somewhere(session, gpu, lease.cpus_millis, lease.memory_bytes)
+    if ask.workspace is not None:
+        lease.workspace_id = _workspace(session, principal, names.lease_name(ask.workspace))
+    try:
+        with session.begin_nested():
+            session.add(lease)
+            session.flush()
+            transitions.born(
+                session, lease, actor=principal.actor, message=f"{principal.name} asked for {lease.name}"
+            )
+    except IntegrityError as error:
+        if "uq_lease_live_name" not in str(error.orig):
+            raise
+        raise NameTaken(
+            f"There is a live lease called {lease.name!r} already.",
+            hint=f"Choose another name, or: lease release {lease.name}",
+        ) from error
+    if idempotency_key is not None:
+        _remember(session, ask, principal, idempotency_key, lease.id)
+    return lease
+
+
+def find(session: Session, ref: str, *, principal: Principal, lock: bool = False) -> Lease:
+    """The lease with that id, or the live one of that name, or the newest ended one of that name.
+
+    Raises `NotFound`, and `NotAllowed` for another developer's. `lock` holds the row for the transaction.
+    """
+    try:
+        condition = Lease.id == UUID(ref)
+    except ValueError:
+        condition = Lease.name == ref
+    statement = (
+        sa.select(Lease)
+        .where(condition)
+        .order_by((Lease.state == LeaseState.ENDED).asc(), Lease.created_at.desc())
+        .limit(1)
+    )
+    if lock:
+        statement = statement.with_for_update(key_share=True).execution_options(populate_existing=True)
+    lease = session.execute(statement).scalar_one_or_none()
+    if lease is None:
+        raise NotFound(f"There is no lease {ref[:60]!r}.", hint="lease ls --all shows yours.")
+    if lease.owner_id != principal.user_id and not principal.admin:
+        raise NotAllowed(f"Lease {lease.name!r} is somebody else's.", hint="lease ls shows yours.")
+    return lease
+
+
+def release(session: Session, lease: Lease, *, principal: Principal, now: datetime) -> None:
+    """Give the lease back. Idempotent: one that is ending or over is left as it is. The caller holds the row's lock."""
+    state = LeaseState(lease.state)
+    own = lease.owner_id == principal.user_id
+    message = f"{principal.name} released it"
+    if state in STOPPABLE:
+        reason = EndReason.RELEASED if own else EndReason.REVOKED
+        transitions.move(
+            session, lease, LeaseState.STOPPING, Cause.USER,
+            now=now, actor=principal.actor, message=message, reason=reason, goal=Goal.ENDED,
+        )  # fmt: skip
+    elif state is LeaseState.STOPPING and lease.goal == Goal.SUSPENDED:
+        lease.goal, lease.reason = Goal.ENDED, EndReason.RELEASED
+        events.record(session, "lease.released", message, actor=principal.actor, lease_id=lease.id)
+    elif state in (LeaseState.QUEUED, LeaseState.SUSPENDED):
+        reason = EndReason.CANCELLED if state is LeaseState.QUEUED else EndReason.RELEASED
+        transitions.move(
+            session, lease, LeaseState.ENDED, Cause.USER,
+            now=now, actor=principal.actor, message=message, reason=reason,
+        )  # fmt: skip
+
+
+def renew(
+    session: Session,
+    lease: Lease,
+    ask: RenewRequest,
+    *,
+    principal: Principal,
+    limits: LimitSettings,
+    now: datetime,
+) -> None:
+    """Move the deadline: add to it, or set it. The caller holds the row's lock.
+
+    Raises `Gone` once the lease ends, `Invalid` past the longest time allowed or in the past.
+    """
+    state = LeaseState(lease.state)
+    if state in (LeaseState.STOPPING, LeaseState.ENDED):
+        raise Gone(
+            f"Lease {lease.name!r} is {state}: {lease.message or 'it is over'}.",
+            hint=f"Start anew: lease up {lease.name}",
+        )
+    if state is LeaseState.SUSPENDED:
+        raise Conflict(f"Lease {lease.name!r} is suspended; its time counts again when it is resumed.")
+    if lease.ends_at is None and ask.ttl is not None and lease.ttl_seconds is not None:
+        lease.ttl_seconds = _within(lease.ttl_seconds + parse_duration(ask.ttl), limits)
+        said = f"to run {format_duration(lease.ttl_seconds)}"
+    else:
+        base = lease.ends_at or lease.until or now
+        ends_at = (
+            ask.until if ask.until is not None else base + timedelta(seconds=parse_duration(ask.ttl or ""))
+        )
+        _check_end(ends_at, limits, now)
+        if lease.ends_at is not None:
+            lease.ends_at = ends_at
+        else:
+            lease.until, lease.ttl_seconds = ends_at, None
+        said = f"to end at {ends_at:%Y-%m-%d %H:%M %Z}"
+    events.record(
+        session,
+        "lease.renewed",
+        f"{principal.name} extended it {said}",
+        actor=principal.actor,
+        lease_id=lease.id,
+    )
+
+
+def _from_ask(ask: LeaseRequest, principal: Principal, limits: LimitSettings, now: datetime) -> Lease:
+    gpu = parse_gpu(ask.gpu)
+    memory = parse_size(ask.memory) if ask.memory else limits.default_memory_bytes
+    if memory < limits.min_memory_bytes:
+        raise Invalid(
+            f"{ask.memory!r} is too little memory: the least is {format_size(limits.min_memory_bytes)}.",
+            hint=f"Ask for --memory {format_size(limits.default_memory_bytes)}.",
+        )
+    shm = parse_size(ask.shm) if ask.shm else None
+    if shm is not None and shm > memory:
+        raise Invalid(
+            "shm is part of the memory and cannot be larger than it.", hint="Ask for more --memory."
+        )
+    if ask.until is not None:
+        _check_end(ask.until, limits, now)
+    ttl = None
+    if ask.until is None:
+        ttl = _within(parse_duration(ask.ttl), limits) if ask.ttl else limits.default_ttl_seconds
+    return Lease(
+        name=names.lease_name(ask.name) if ask.name else names.made_up(),
+        owner_id=principal.user_id,
+        project=names.lease_name(ask.project),
+        image=_text(ask.image, "image") or limits.default_image,
+        gpu_count=gpu.count,
+        gpu_model=gpu.model,
+        cpus_millis=parse_cpus(ask.cpus) if ask.cpus else limits.default_cpus_millis,
+        memory_bytes=memory,
+        shm_bytes=shm,
+        command=[_text(word, "command") for word in ask.command] if ask.command else None,
+        env=_environment(ask.env),
+        port=ask.port,
+        ttl_seconds=ttl,
+        until=ask.until,
+        idle_timeout_seconds=_idle(ask.idle_timeout, limits),
+        priority=ask.priority,
+        wait=ask.wait,
+    )
+
+
+def _text(text: str | None, what: str) -> str:
+    if text is None:
+        return ""
+    if "\0" in text:
+        raise Invalid(f"The {what} contains a NUL character.")
+    if what == "image" and (not text.isprintable() or " " in text or text.startswith("-")):
+        raise Invalid(f"{text[:60]!r} is not an image reference.", hint="lease images shows the catalogue.")
+    return text
+
+
+def _environment(env: dict[str, str]) -> dict[str, str]:
+    for name, value in env.items():
+        if name.startswith(RESERVED_ENV):
+            raise Invalid(
+                f"The variable {name} is the platform's own and cannot be set.",
+                hint="Ask for devices with --gpu.",
+            )
+        _text(value, f"variable {name}")
+    return env
+
+
+def _idle(text: str | None, limits: LimitSettings) -> int | None:
+    if text is None:
+        return limits.default_idle_timeout_seconds or None
+    if text == "never":
+        return None
+    seconds = parse_duration(text)
+    if seconds < limits.min_idle_timeout_seconds:
+        raise Invalid(
+            f"{text!r} is too short an idle time: the least is {format_duration(limits.min_idle_timeout_seconds)}.",
+            hint="Write it like 30m, or never.",
+        )
+    return seconds
+
+
+def _within(seconds: int, limits: LimitSettings) -> int:
+    if seconds > limits.max_ttl_seconds:
+        most = format_duration(limits.max_ttl_seconds)
+        raise Invalid(
+            f"{format_duration(seconds)} is longer than a lease may last: the limit is {most}.",
+            hint=f"Ask for {most} and extend it later with lease extend.",
+        )
+    return seconds
+
+
+def _check_end(ends_at: datetime, limits: LimitSettings, now: datetime) -> None:
+    if ends_at <= now:
+        raise Invalid(f"{ends_at:%Y-%m-%d %H:%M %Z} is in the past.", hint="Give a later time, or --for 4h.")
+    _within(int((ends_at - now).total_seconds()), limits)
+
+
+def _workspace(session: Session, principal: Principal, name: str) -> UUID:
+    """The user's workspace of that name, made if it is new."""
+    session.execute(
+        insert(Workspace).values(owner_id=principal.user_id, name=name).on_conflict_do_nothing(),
+    )
+    workspace = session.execute(
+        sa.select(Workspace)
+        .where(Workspace.owner_id == principal.user_id, Workspace.name == name)
+        .with_for_update()
+    ).scalar_one()
+    holder = session.execute(
+        sa.select(Lease.name)
+        .where(Lease.workspace_id == workspace.id, Lease.state != LeaseState.ENDED)
+        .limit(1)
+    ).scalar_one_or_none()
+    if holder is not None:
+        raise Conflict(
+            f"Workspace {name!r} is in use by lease {holder!r}; it has one writer at a time.",
+            hint=f"Release that lease first: lease release {holder}",
+        )
+    return workspace.id
+
+
+def _fingerprint(ask: LeaseRequest) -> str:
+    return hashlib.sha256(ask.model_dump_json().encode()).hexdigest()
+
+
+def _answered(session: Session, ask: LeaseRequest, principal: Principal, key: str) -> Lease | None:
+    """The lease an earlier request with this key made. Takes the key's lock: of two at once, the second waits."""
+    session.execute(
+        sa.select(
+            sa.func.pg_advisory_xact_lock(
+                sa.func.hashtextextended(f"idempotency:{principal.user_id}:{key}", 0)
+            )
+        )
+    )
+    row = session.get(IdempotencyKey, (principal.user_id, key))
+    if row is None:
+        return None
+    if row.fingerprint != _fingerprint(ask):
+        raise IdempotencyMismatch(
+            "That Idempotency-Key was sent before with a different request.",
+            hint="Use a new key for a new request.",
+        )
+    return session.get_one(Lease, row.lease_id)
+
+
+def _remember(session: Session, ask: LeaseRequest, principal: Principal, key: str, lease_id: UUID) -> None:
+    session.add(
+        IdempotencyKey(user_id=principal.user_id, key=key, fingerprint=_fingerprint(ask), lease_id=lease_id)
+    )
+    session.flush()

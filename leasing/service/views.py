@@ -1,0 +1,263 @@
+"""Leases, events and the queue as people see them: rows → wire models, a fixed number of statements for any page."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from datetime import datetime
+from uuid import UUID
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from leasing.errors import Invalid
+from leasing.model import Allocation, Device, Event, Lease, Node, Run, User, Workspace
+from leasing.schema.lease import (
+    DeviceOut,
+    EventOut,
+    EventPage,
+    IdleOut,
+    LeaseOut,
+    LeasePage,
+    QueueEntryOut,
+    QueueOut,
+    QueuePage,
+    RequestOut,
+    WhyOut,
+)
+from leasing.service.principal import Principal
+from leasing.states import LeaseState, Verdict
+from leasing.units import GpuAsk, format_duration
+
+MAX_PAGE = 500
+
+
+def lease_out(session: Session, lease: Lease, *, now: datetime, gateway_url: str) -> LeaseOut:
+    """One lease."""
+    return _leases_out(session, [lease], now=now, gateway_url=gateway_url)[0]
+
+
+def lease_page(  # noqa: PLR0913 - a query's filters, each by name
+    session: Session,
+    *,
+    principal: Principal,
+    everyone: bool,
+    ended: bool,
+    state: str | None,
+    cursor: str | None,
+    limit: int,
+    now: datetime,
+    gateway_url: str,
+) -> LeasePage:
+    """Newest first. Developers see their own; `everyone` is honoured for admins. `cursor` is the last page's `next`."""
+    statement = sa.select(Lease).order_by(Lease.arrival.desc()).limit(min(limit, MAX_PAGE) + 1)
+    if not (everyone and principal.admin):
+        statement = statement.where(Lease.owner_id == principal.user_id)
+    if state is not None:
+        statement = statement.where(Lease.state == state)
+    elif not ended:
+        statement = statement.where(Lease.state != LeaseState.ENDED)
+    if cursor is not None:
+        statement = statement.where(Lease.arrival < _cursor(cursor))
+    leases = session.execute(statement).scalars().all()
+    page, more = leases[: min(limit, MAX_PAGE)], len(leases) > min(limit, MAX_PAGE)
+    return LeasePage(
+        items=_leases_out(session, page, now=now, gateway_url=gateway_url),
+        next=str(page[-1].arrival) if more else None,
+    )
+
+
+def event_page(session: Session, *, lease_id: UUID | None, after_id: int, limit: int) -> EventPage:
+    """Events in the order in which they were written, from after `after_id`."""
+    statement = sa.select(Event).where(Event.id > after_id).order_by(Event.id).limit(min(limit, MAX_PAGE))
+    if lease_id is not None:
+        statement = statement.where(Event.lease_id == lease_id)
+    found = session.execute(statement).scalars().all()
+    return EventPage(
+        items=[event_out(event) for event in found],
+        next=str(found[-1].id) if len(found) == min(limit, MAX_PAGE) else None,
+    )
+
+
+def event_out(event: Event) -> EventOut:
+    """One event."""
+    return EventOut(
+        id=event.id,
+        at=event.at,
+        actor=event.actor,
+        kind=event.kind,
+        message=event.message,
+        lease=event.lease_id,
+        from_state=event.from_state,
+        to_state=event.to_state,
+        reason=event.reason,
+        data=event.data,
+    )
+
+
+def queue(session: Session) -> QueuePage:
+    """Who waits, in the order in which they will be served."""
+    rows = session.execute(
+        sa.select(Lease, User.name)
+        .join(User, User.id == Lease.owner_id)
+        .where(Lease.state == LeaseState.QUEUED)
+        .order_by(Lease.priority.desc(), Lease.arrival)
+    ).all()
+    return QueuePage(
+        items=[
+            QueueEntryOut(
+                position=position,
+                lease=lease.name,
+                owner=owner,
+                gpu=str(GpuAsk(lease.gpu_count, lease.gpu_model)),
+                cpus=lease.cpus_millis / 1000,
+                memory_bytes=lease.memory_bytes,
+                queued_at=lease.queued_at,
+                blockers=lease.blockers,
+            )
+            for position, (lease, owner) in enumerate(rows, start=1)
+        ]
+    )
+
+
+def why(session: Session, lease: Lease, *, now: datetime) -> WhyOut:
+    """Why the lease is where it is, in words, with every blocker the planner last saw."""
+    position = _positions(session, [lease]).get(lease.id)
+    return WhyOut(
+        state=lease.state,
+        summary=_summary(lease, position, now),
+        position=position,
+        blockers=lease.blockers if position else [],
+    )
+
+
+def _summary(lease: Lease, position: int | None, now: datetime) -> str:
+    match LeaseState(lease.state):
+        case LeaseState.QUEUED:
+            return f"It waits for room, number {position} in the queue."
+        case LeaseState.PLACED | LeaseState.STARTING:
+            return f"It has its place and is being started: {lease.progress or 'a worker will take it up'}."
+        case LeaseState.RUNNING:
+            left = format_duration((lease.ends_at - now).total_seconds()) if lease.ends_at else "?"
+            return f"It runs, with {left} left. {lease.idle_reason}".strip()
+        case LeaseState.STOPPING:
+            return f"It is being stopped: {lease.message}."
+        case LeaseState.SUSPENDED:
+            return f"It is suspended: {lease.message}."
+        case LeaseState.ENDED:
+            return f"It ended ({lease.reason}): {lease.message}."
+
+
+def _leases_out(
+    session: Session, leases: Sequence[Lease], *, now: datetime, gateway_url: str
+) -> list[LeaseOut]:
+    if not leases:
+        return []
+    owners = _named(session, User, {lease.owner_id for lease in leases})
+    workspaces = _named(session, Workspace, {lease.workspace_id for lease in leases if lease.workspace_id})
+    runs, devices = _places(session, [lease.id for lease in leases])
+    positions = _positions(session, leases)
+    return [
+        LeaseOut(
+            id=lease.id,
+            name=lease.name,
+            state=lease.state,
+            goal=lease.goal,
+            reason=lease.reason,
+            message=lease.message,
+            owner=owners[lease.owner_id],
+            project=lease.project,
+            image=lease.image,
+            request=_request(lease, workspaces),
+            devices=devices[lease.id],
+            node=runs.get(lease.id),
+            endpoint_url=f"{gateway_url}/l/{lease.name}/" if lease.port else None,
+            progress=lease.progress,
+            created_at=lease.created_at,
+            started_at=lease.started_at,
+            ends_at=lease.ends_at,
+            ended_at=lease.ended_at,
+            exit_code=lease.exit_code,
+            oom_killed=lease.oom_killed,
+            last_log=lease.last_log,
+            idle=_idle(lease, now),
+            queue=QueueOut(position=positions[lease.id], expected_start=None, blockers=lease.blockers)
+            if lease.id in positions
+            else None,
+        )
+        for lease in leases
+    ]
+
+
+def _request(lease: Lease, workspaces: dict[UUID, str]) -> RequestOut:
+    return RequestOut(
+        gpu=str(GpuAsk(lease.gpu_count, lease.gpu_model)),
+        cpus=lease.cpus_millis / 1000,
+        memory_bytes=lease.memory_bytes,
+        shm_bytes=lease.shm_bytes,
+        ttl_seconds=lease.ttl_seconds,
+        until=lease.until,
+        idle_timeout_seconds=lease.idle_timeout_seconds,
+        command=lease.command,
+        env=lease.env,
+        port=lease.port,
+        workspace=workspaces[lease.workspace_id] if lease.workspace_id else None,
+        wait=lease.wait,
+    )
+
+
+def _idle(lease: Lease, now: datetime) -> IdleOut | None:
+    if lease.state != LeaseState.RUNNING or lease.idle_verdict is None:
+        return None
+    quiet = lease.idle_since is not None and lease.idle_verdict == Verdict.IDLE
+    seconds = (now - lease.idle_since).total_seconds() if quiet and lease.idle_since else 0.0
+    return IdleOut(verdict=lease.idle_verdict, seconds=max(0.0, seconds), reason=lease.idle_reason)
+
+
+def _named(session: Session, model: type[User | Workspace], ids: set[UUID]) -> dict[UUID, str]:
+    if not ids:
+        return {}
+    return dict(session.execute(sa.select(model.id, model.name).where(model.id.in_(ids))).tuples().all())
+
+
+def _places(session: Session, ids: Sequence[UUID]) -> tuple[dict[UUID, str], dict[UUID, list[DeviceOut]]]:
+    """Node name and devices of each lease's open run."""
+    nodes: dict[UUID, str] = {}
+    devices: dict[UUID, list[DeviceOut]] = defaultdict(list)
+    rows = session.execute(
+        sa.select(Run.lease_id, Node.name, Allocation.share, Allocation.memory_bytes, Device)
+        .join(Node, Node.id == Run.node_id)
+        .outerjoin(Allocation, sa.and_(Allocation.run_id == Run.id, Allocation.released_at.is_(None)))
+        .outerjoin(Device, Device.id == Allocation.device_id)
+        .where(Run.lease_id.in_(ids), Run.released_at.is_(None))
+        .order_by(Device.index)
+    )
+    for lease_id, node, share, memory, device in rows:
+        nodes[lease_id] = node
+        if device is not None:
+            devices[lease_id].append(
+                DeviceOut(
+                    uuid=device.uuid, index=device.index, model=device.model, share=share, memory_bytes=memory
+                )
+            )
+    return nodes, devices
+
+
+def _positions(session: Session, leases: Sequence[Lease]) -> dict[UUID, int]:
+    """Place in the queue of those that wait, 1 is next."""
+    if not any(lease.state == LeaseState.QUEUED for lease in leases):
+        return {}
+    order = sa.func.row_number().over(order_by=(Lease.priority.desc(), Lease.arrival))
+    ranked = sa.select(Lease.id, order.label("position")).where(Lease.state == LeaseState.QUEUED).subquery()
+    rows = session.execute(
+        sa.select(ranked.c.id, ranked.c.position).where(ranked.c.id.in_([lease.id for lease in leases]))
+    )
+    return dict(rows.tuples().all())
+
+
+def _cursor(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) < 19):
+        raise Invalid(
+            f"{text[:40]!r} is not a page's cursor.", hint="Take it from `next` of the page before."
+        )
+    return int(text)
