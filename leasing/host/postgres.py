@@ -279,13 +279,27 @@ class OwnPostgres(Postgres):
         return f"postgresql://{user}:{self._password}@127.0.0.1:{self.port}/{database}"
 
 
+def running_url(state_dir: Path) -> str | None:
+    """The address of the server of ours that another process runs on that state folder; None if none does."""
+    try:
+        _lock(state_dir / "pg.lock").close()
+    except HostError:
+        password = (state_dir / "pg.password").read_text().strip()
+        port = (state_dir / "pg.port").read_text().strip()
+        return f"postgresql://{_OWNER}:{password}@127.0.0.1:{port}/{_OWNER}"
+    except FileNotFoundError:
+        return None
+    return None
+
+
 def _check_external(url: str) -> str:
     """Its version; raises `HostError` when it does not answer or is too old."""
     plain = url.replace("postgresql+psycopg://", "postgresql://", 1)
     try:
         with psycopg.connect(plain, connect_timeout=5) as connection:
             number = connection.info.server_version
-            version = connection.info.parameter_status("server_version") or str(number)
+            # Distributions append their package's version in brackets.
+            version = (connection.info.parameter_status("server_version") or str(number)).partition(" ")[0]
     except psycopg.ProgrammingError:
         raise HostError(
             "LEASING_DATABASE_URL is no address of a database.",

@@ -1,0 +1,74 @@
+"""`dump` and `restore` against a real server."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from leasing.errors import HostError
+from leasing.host.postgres import OwnPostgres
+from leasing.host.postgres_backup import dump, restore
+
+
+def tables(url: str) -> dict[str, int]:
+    with psycopg.connect(url.replace("+psycopg", "")) as connection:
+        names = connection.execute(
+            "SELECT tablename FROM pg_tables WHERE schemaname = 'public' ORDER BY 1"
+        ).fetchall()
+        return {name: _count(connection, name) for (name,) in names}
+
+
+def _count(connection: psycopg.Connection, table: str) -> int:
+    row = connection.execute(
+        psycopg.sql.SQL("SELECT count(*) FROM {}").format(psycopg.sql.Identifier(table))
+    ).fetchone()
+    assert row
+    count: int = row[0]
+    return count
+
+
+def execute(url: str, statement: str) -> None:
+    with psycopg.connect(url.replace("+psycopg", "")) as connection:
+        connection.execute(statement.encode())
+
+
+def test_restore_brings_back_the_whole_migrated_schema(
+    database_url: str, empty_database_url: str, tmp_path: Path
+) -> None:
+    before = tables(database_url)
+    dump(database_url, tmp_path / "backup")
+    assert (tmp_path / "backup").stat().st_mode & 0o777 == 0o600
+    restore(empty_database_url, tmp_path / "backup")
+    assert tables(empty_database_url) == before
+    assert before["alembic_version"] == 1
+
+
+def test_restore_leaves_nothing_newer_than_the_backup(empty_database_url: str, tmp_path: Path) -> None:
+    execute(empty_database_url, "CREATE TABLE kept AS SELECT generate_series(1, 100)")
+    dump(empty_database_url, tmp_path / "backup")
+    execute(empty_database_url, "CREATE TABLE newer (); DELETE FROM kept")
+    restore(empty_database_url, tmp_path / "backup")
+    assert tables(empty_database_url) == {"kept": 100}
+
+
+def test_truncated_backup_changes_nothing(empty_database_url: str, tmp_path: Path) -> None:
+    execute(empty_database_url, "CREATE TABLE kept AS SELECT md5(n::text) FROM generate_series(1, 5000) n")
+    backup = tmp_path / "backup"
+    dump(empty_database_url, backup)
+    backup.write_bytes(backup.read_bytes()[:-1000])
+    with pytest.raises(HostError, match="pg_restore failed"):
+        restore(empty_database_url, backup)
+    assert tables(empty_database_url) == {"kept": 5000}
+
+
+def test_something_else_than_a_backup_is_refused(empty_database_url: str, tmp_path: Path) -> None:
+    (tmp_path / "letter").write_text("Dear database,")
+    with pytest.raises(HostError, match="pg_restore failed"):
+        restore(empty_database_url, tmp_path / "letter")
+
+
+def test_dump_to_a_place_that_is_not_there_says_so(postgres: OwnPostgres, tmp_path: Path) -> None:
+    with pytest.raises(HostError, match="could not be written"):
+        dump(postgres.url, tmp_path / "missing" / "backup")
