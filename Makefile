@@ -83,8 +83,9 @@ $(BENCHMARKS:%=bench-%): bench-%: .env-dev
 
 .PHONY: help
 help: ## Print this
-	@awk 'BEGIN { FS = ":.*## " } \
-		/^##@ / { printf "\n\033[1m%s\033[0m\n", substr($$0, 5) } \
+	@bold= plain=; if [ -t 1 ]; then bold='\033[1m' plain='\033[0m'; fi; \
+	awk -v bold="$$bold" -v plain="$$plain" 'BEGIN { FS = ":.*## " } \
+		/^##@ / { printf "\n%s%s%s\n", bold, substr($$0, 5), plain } \
 		/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
 	@printf '\nBenchmarks: %s\n' '$(or $(BENCHMARKS),none yet)'
 
