@@ -105,6 +105,7 @@ class OwnPostgres(Postgres):
         self._data = self._state / "pg" / "data"
         self._settings = settings
         self._process: subprocess.Popen[bytes] | None = None
+        self._known = False  # whether a caller has been given the address
         self._state.mkdir(parents=True, exist_ok=True, mode=0o711)
         self._lock = _lock(self._state / "pg.lock")
         try:
@@ -141,14 +142,16 @@ class OwnPostgres(Postgres):
         if not self._data.exists():
             sync = self._settings.get("fsync") != "off"
             postgres_data.initialise(self._data, self._binaries, self._account, self._password, sync=sync)
-        self.log_file.parent.mkdir(exist_ok=True, mode=0o711)
-        if self.log_file.exists() and self.log_file.stat().st_size > _LOG_BYTES:
-            self.log_file.rename(self.log_file.with_suffix(".log.1"))
-        # This server's own lines begin where the file ends now.
-        offset = self.log_file.stat().st_size if self.log_file.exists() else 0
-        with self.log_file.open("ab") as output:
-            self._process = self._account.start(self._command(), output)
-        self._wait_until_ready(offset)
+        if not self._launch():
+            # Somebody took the port since it was seen free. Before the address is known to anyone, another will do.
+            if not self._known:
+                self.port = self._choose_port()
+                self.url = self._url(_OWNER, _OWNER)
+            if self._known or not self._launch():
+                raise HostError(
+                    f"Port {self.port} on 127.0.0.1 is taken by another program.", hint="Try again."
+                )
+        self._known = True
         self._ensure_database()
         log.info("postgres started how=%s version=%s port=%d", self.how, self.version, self.port)
 
@@ -232,7 +235,18 @@ class OwnPostgres(Postgres):
         options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
         return [self._binaries.program("postgres"), "-D", self._data, *options]
 
-    def _wait_until_ready(self, log_offset: int) -> None:
+    def _launch(self) -> bool:
+        """True once it answers, False if the port was taken; raises `HostError` for every other failure."""
+        self.log_file.parent.mkdir(exist_ok=True, mode=0o711)
+        if self.log_file.exists() and self.log_file.stat().st_size > _LOG_BYTES:
+            self.log_file.rename(self.log_file.with_suffix(".log.1"))
+        # This server's own lines begin where the file ends now.
+        offset = self.log_file.stat().st_size if self.log_file.exists() else 0
+        with self.log_file.open("ab") as output:
+            self._process = self._account.start(self._command(), output)
+        return self._wait_until_ready(offset)
+
+    def _wait_until_ready(self, log_offset: int) -> bool:
         deadline = time.monotonic() + START_SECONDS
         while True:
             status = self.poll()
@@ -240,6 +254,8 @@ class OwnPostgres(Postgres):
                 with self.log_file.open("rb") as file:
                     file.seek(log_offset)
                     said = file.read().decode(errors="replace")
+                if "could not bind" in said:
+                    return False
                 raise HostError(
                     f"PostgreSQL did not start. {postgres_data.explain(said, self._data.parent)}",
                     hint=f"See {self.log_file}.",
@@ -247,7 +263,8 @@ class OwnPostgres(Postgres):
             try:
                 psycopg.connect(self.admin_url, connect_timeout=2).close()
             except psycopg.OperationalError as error:
-                if "password authentication failed" in str(error):
+                # Refused by ours, that is: whoever took its port would refuse too, and then ours dies of it.
+                if "password authentication failed" in str(error) and self.wait(1.0) is None:
                     raise HostError(
                         f"The password in {self._state / 'pg.password'} does not open the database in {self._data}.",
                         hint="Put the file back from your copy of the state folder.",
@@ -258,7 +275,7 @@ class OwnPostgres(Postgres):
                         hint=f"See {self.log_file}.",
                     ) from error
             else:
-                return
+                return True
             self.wait(0.03)
 
     def _ensure_database(self) -> None:

@@ -174,11 +174,23 @@ def test_taken_port_is_given_up_for_another(state_dir: Path) -> None:
     server = open_own(state_dir)
     server.stop()
     with socket.socket() as squatter:
+        squatter.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         squatter.bind(("127.0.0.1", server.port))
         squatter.listen()
         with open_own(state_dir) as second:
             assert second.port != server.port
             assert value(second.url, "SELECT 1") == 1
+
+
+def test_port_taken_between_looking_and_starting(state_dir: Path) -> None:
+    server = OwnPostgres(state_dir, settings={"fsync": "off"}, only=None)
+    looked = server.port
+    with socket.socket() as squatter, server:
+        squatter.bind(("127.0.0.1", looked))
+        squatter.listen()
+        server.start()
+        assert server.port != looked
+        assert value(server.url, "SELECT 1") == 1
 
 
 def test_data_of_another_major_version_is_refused_with_the_way_out(state_dir: Path) -> None:
