@@ -1,0 +1,54 @@
+"""LEASING_SCHEDULER_*: how often the loops look, and how long they are patient."""
+
+from __future__ import annotations
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class SchedulerSettings(BaseSettings):
+    """Intervals back up the notifications that normally wake the loops."""
+
+    model_config = SettingsConfigDict(env_prefix="LEASING_SCHEDULER_")
+
+    workers: int = Field(default=24, ge=1, le=128, description="Leases started or stopped at the same time.")
+    plan_seconds: float = Field(default=2.0, gt=0, description="The planner looks at least so often.")
+    work_seconds: float = Field(
+        default=1.0, gt=0, description="Workers look for leases to start or stop so often."
+    )
+    reclaim_seconds: float = Field(
+        default=2.0, gt=0, description="Deadlines and idleness are looked at so often."
+    )
+    reconcile_seconds: float = Field(default=5.0, gt=0, description="Engines and rows are compared so often.")
+    claim_seconds: int = Field(
+        default=45,
+        ge=5,
+        description="A worker that is silent for so long loses the lease it works on to another.",
+    )
+    start_attempts: int = Field(
+        default=3, ge=1, description="A start is tried so often before its lease fails."
+    )
+    retry_seconds: float = Field(
+        default=3.0, gt=0, description="Pause before a start or stop is tried again."
+    )
+    stop_grace_seconds: int = Field(
+        default=10, ge=0, description="A container has so long between the request to stop and being killed."
+    )
+    orphan_grace_seconds: float = Field(
+        default=60.0, ge=0, description="A container without a live lease is removed after so long."
+    )
+    idle_window_seconds: int = Field(
+        default=900,
+        ge=60,
+        description="Window of the idle verdict shown for leases that have no idle time-out.",
+    )
+    image_keep_hours: float = Field(
+        default=72.0,
+        ge=0,
+        description="An image that leases used is kept so long after its last use if disk runs low.",
+    )
+    disk_reserve_bytes: int = Field(
+        default=2 * 1024**3,
+        ge=0,
+        description="Nothing is started on an engine with less free disk than this.",
+    )
