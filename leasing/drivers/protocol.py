@@ -4,8 +4,9 @@ Two protocols, because two kinds of callers hold them: `Lifecycle` for whoever d
 `Streams` for whoever only moves bytes (api). Nothing above a driver may assume that the engine is on this machine.
 
 Verbs are idempotent: names are deterministic, creating what exists returns it, stopping or removing what is gone is
-done. Every verb raises `EngineDown` when nothing answers, and `DriverError` when the engine refuses. A driver is
-thread-safe, and calls from many threads do not queue behind each other.
+done. Wherever a `container_id` is taken, the container's name will do. Every verb raises `EngineDown` when nothing
+answers, and `DriverError` when the engine refuses. A driver is thread-safe, and calls from many threads do not queue
+behind each other.
 """
 
 from __future__ import annotations
@@ -77,7 +78,8 @@ class ContainerSpec:
     pids_limit: int
     device_uuids: Sequence[str] = ()
     mounts: Sequence[Mount] = ()
-    stop_grace_seconds: int = 10
+    prepared: bool = True
+    """Whether the image has the home and the workspace folder, owned by the user; else the driver makes them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,6 +128,8 @@ class Image:
     size_bytes: int
     created_at: datetime
     labels: Mapping[str, str]
+    runs: bool = True
+    """Whether it has a command of its own."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,7 +144,9 @@ class RegistryLogin:
 class Lifecycle(Protocol):
     """What the scheduler does to an engine."""
 
-    def probe(self) -> Engine: ...
+    def probe(self) -> Engine:
+        """What the engine is, over a connection of its own: the answer proves that it takes connections now."""
+        ...
 
     def find_image(self, reference: str) -> Image | None:
         """The image if it is present on the engine; never asks a registry."""
@@ -193,7 +199,7 @@ class Lifecycle(Protocol):
         """Remove the container and the lease's network, never a workspace volume."""
         ...
 
-    def list(self, installation: str) -> list[Container]:
+    def containers(self, installation: str) -> list[Container]:
         """Every container of this installation, in any state, from a sparse listing (no address, no exit code)."""
         ...
 
@@ -228,6 +234,10 @@ class ExecStream(Protocol):
         ...
 
     def write(self, data: bytes) -> None: ...
+
+    def end_input(self) -> None:
+        """No more will be written."""
+        ...
 
     def resize(self, *, columns: int, rows: int) -> None: ...
 

@@ -29,7 +29,9 @@ class Lease(Base):
         ),
         CheckConstraint("state <> 'running' OR ends_at IS NOT NULL", name="running_has_deadline"),
         Index("uq_lease_live_name", "name", unique=True, postgresql_where=text("state <> 'ended'")),
-        Index("uq_lease_live_workspace", "workspace_id", unique=True, postgresql_where=text("state <> 'ended'")),
+        Index(
+            "uq_lease_live_workspace", "workspace_id", unique=True, postgresql_where=text("state <> 'ended'")
+        ),
         Index("ix_lease_queue", "priority", "arrival", postgresql_where=text("state = 'queued'")),
         Index("ix_lease_work", "state", postgresql_where=text("state IN ('placed', 'starting', 'stopping')")),
         Index("ix_lease_deadline", "ends_at", postgresql_where=text("state <> 'ended'")),

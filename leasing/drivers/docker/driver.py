@@ -1,0 +1,291 @@
+"""The driver's life-cycle half: containers, their networks and volumes, and what the engine says of them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from typing import Any
+
+import docker
+from docker.errors import APIError, NotFound
+from docker.types import DeviceRequest, LogConfig
+from docker.types import Mount as DockerMount
+
+from leasing.drivers import spec as lease_spec
+from leasing.drivers.docker import convert, files
+from leasing.drivers.docker.connection import POOL, Connection
+from leasing.drivers.docker.images import Images
+from leasing.drivers.docker.networks import Networks
+from leasing.drivers.docker.streams import Streams
+from leasing.drivers.protocol import (
+    LABEL_INSTALLATION,
+    Container,
+    ContainerEvent,
+    ContainerSpec,
+    Engine,
+)
+from leasing.errors import DriverError, EngineDown
+from leasing.settings.docker import DockerSettings
+
+ACTIONS = ("start", "die", "oom", "destroy")
+
+
+class DockerDriver(Images, Streams):
+    """One Docker Engine. Thread-safe; calls from many threads run side by side."""
+
+    def __init__(self, address: str, settings: DockerSettings) -> None:
+        """`address` as in DOCKER_HOST; empty means that, or this machine's socket. Connects at the first call."""
+        self._connection = Connection(address, settings.timeout_seconds)
+        super().__init__(self._connection)
+        self._settings = settings
+        self._networks = Networks(settings.network_pool)
+        # a lease's network and its container are made at the same time: the container names the network, and needs it
+        # only when it starts
+        self._beside = ThreadPoolExecutor(max_workers=POOL, thread_name_prefix="docker-network")
+        self._closing = threading.Event()
+        self._following: set[Any] = set()
+
+    def probe(self) -> Engine:
+        with self._connection.fresh(10) as client:
+            info = client.info()
+            epoch = _epoch(client)
+        local = self._connection.address.startswith("unix://")
+        return Engine(
+            version=info["ServerVersion"],
+            epoch=epoch,
+            cpus=info["NCPU"],
+            memory_bytes=info["MemTotal"],
+            disk_free_bytes=_disk_free(info["DockerRootDir"]) if local else None,
+            gpu_runtime="nvidia" in (info.get("Runtimes") or {}),
+            cgroup_version=int(info.get("CgroupVersion") or 1),
+            rootless=any("rootless" in option for option in info.get("SecurityOptions") or ()),
+        )
+
+    def create(self, spec: ContainerSpec) -> Container:
+        with self._connection.call() as client:
+            labels = dict(spec.labels)
+            network = self._beside.submit(self._networks.create, client, spec.network, spec.bridge, labels)
+            made = False
+            try:
+                container_id, made = self._create(client, spec)
+                network.result()
+                if made:
+                    self._prepare(client, container_id, spec)
+            except BaseException:
+                self._unmake(client, spec, network_made=_succeeded(network), container_made=made)
+                raise
+            return Container(
+                id=container_id,
+                name=spec.name,
+                state="created",
+                labels=labels,
+                image=spec.image,
+                created_at=datetime.now(UTC),
+            )
+
+    def start(self, container_id: str) -> Container:
+        with self._connection.call() as client:
+            client.start(container_id)  # 304, already running, is no error
+            return convert.container(client.inspect_container(container_id))
+
+    def write_file(self, container_id: str, path: str, content: bytes) -> None:
+        with self._connection.call() as client:
+            client.put_archive(container_id, "/", files.one_file(path, content))
+
+    def inspect(self, container_id: str) -> Container | None:
+        with self._connection.call() as client:
+            try:
+                return convert.container(client.inspect_container(container_id))
+            except NotFound:
+                return None
+
+    def stop(self, container_id: str, *, grace_seconds: int) -> None:
+        with self._connection.call() as client, contextlib.suppress(NotFound):
+            client.stop(container_id, timeout=grace_seconds)
+
+    def remove(self, container_id: str, *, network: str | None) -> None:
+        with self._connection.call() as client:
+            try:
+                client.remove_container(container_id, force=True)
+            except APIError as error:
+                if error.status_code not in (404, 409):  # gone, or being removed by somebody else
+                    raise
+            if network is not None:
+                self._networks.remove(client, network)
+
+    def containers(self, installation: str) -> list[Container]:
+        with self._connection.call() as client:
+            found = client.containers(all=True, filters={"label": f"{LABEL_INSTALLATION}={installation}"})
+        return [convert.listed(facts) for facts in found]
+
+    def networks(self, installation: str) -> list[str]:
+        with self._connection.call() as client:
+            found = client.networks(filters={"label": f"{LABEL_INSTALLATION}={installation}"})
+        return [facts["Name"] for facts in found]
+
+    def remove_network(self, name: str) -> None:
+        with self._connection.call() as client:
+            self._networks.remove(client, name)
+
+    def volumes(self, installation: str) -> list[str]:
+        with self._connection.call() as client:
+            found = client.volumes(filters={"label": f"{LABEL_INSTALLATION}={installation}"})
+        return [facts["Name"] for facts in found["Volumes"] or ()]
+
+    def remove_volume(self, name: str) -> None:
+        with self._connection.call() as client, contextlib.suppress(NotFound):
+            client.remove_volume(name)
+
+    def events(self, installation: str, *, since: datetime) -> Iterator[ContainerEvent]:
+        # a client of its own: the stream has no time-out, and is cut by close()
+        with self._connection.fresh(365 * 86400) as client:
+            stream = client.events(
+                since=int(since.timestamp()),
+                decode=True,
+                filters={"type": "container", "label": f"{LABEL_INSTALLATION}={installation}"},
+            )
+            self._following.add(stream)
+            try:
+                for facts in stream:
+                    if facts["Action"] in ACTIONS:
+                        yield ContainerEvent(
+                            container_id=facts["id"],
+                            action=facts["Action"],
+                            at=datetime.fromtimestamp(facts["timeNano"] / 1e9, UTC),
+                            labels=facts["Actor"]["Attributes"],
+                        )
+            except Exception:
+                if not self._closing.is_set():
+                    raise
+            finally:
+                self._following.discard(stream)
+        if not self._closing.is_set():
+            raise EngineDown(f"The Docker engine at {self._connection.address} closed its event stream.")
+
+    def tail(self, container_id: str, lines: int) -> str:
+        with self._connection.call() as client:
+            try:
+                output: bytes = client.logs(container_id, tail=lines)
+            except NotFound:
+                return ""
+        return output.decode(errors="replace").replace("\0", "")
+
+    def close(self) -> None:
+        self._closing.set()
+        for stream in list(self._following):
+            with contextlib.suppress(Exception):  # the stream may be ending by itself at this moment
+                stream.close()
+        self._beside.shutdown(wait=False)
+        self._connection.close()
+
+    def _create(self, client: docker.APIClient, spec: ContainerSpec) -> tuple[str, bool]:
+        """Its id, and whether it is new."""
+        try:
+            made = client.create_container(
+                spec.image,
+                command=list(spec.command) if spec.command else None,
+                name=spec.name,
+                hostname=spec.hostname,
+                user=spec.user,
+                environment=dict(spec.environment),
+                labels=dict(spec.labels),
+                working_dir=spec.working_dir,
+                host_config=self._host_config(client, spec),
+            )
+        except APIError as error:
+            if error.status_code != 409:
+                raise
+            found = client.inspect_container(spec.name)
+            if any(
+                (found["Config"].get("Labels") or {}).get(key) != value for key, value in spec.labels.items()
+            ):
+                raise DriverError(
+                    f"A container called {spec.name} exists and is not this lease's."
+                ) from error
+            return str(found["Id"]), False
+        return str(made["Id"]), True
+
+    def _host_config(self, client: docker.APIClient, spec: ContainerSpec) -> Any:
+        settings = self._settings
+        devices = [
+            DeviceRequest(
+                driver="nvidia",
+                device_ids=list(spec.device_uuids),
+                capabilities=[["gpu", "compute", "utility"]],
+            )
+        ]
+        return client.create_host_config(
+            network_mode=spec.network,
+            nano_cpus=round(spec.cpus * 1e9),
+            mem_limit=spec.memory_bytes,
+            memswap_limit=spec.memory_bytes,
+            shm_size=spec.shm_bytes,
+            pids_limit=spec.pids_limit,
+            cap_drop=["ALL"],
+            security_opt=["no-new-privileges"],
+            init=True,
+            restart_policy={"Name": "no"},
+            device_requests=devices if spec.device_uuids else None,
+            log_config=LogConfig(
+                type="json-file",
+                config={"max-size": f"{settings.log_max_megabytes}m", "max-file": str(settings.log_files)},
+            ),
+            mounts=[
+                DockerMount(
+                    mount.target,
+                    mount.volume,
+                    type="volume",
+                    read_only=mount.read_only,
+                    labels=_volume_labels(spec),
+                )
+                for mount in spec.mounts
+            ],
+        )
+
+    def _prepare(self, client: docker.APIClient, container_id: str, spec: ContainerSpec) -> None:
+        if not spec.prepared:
+            folders = [spec.home] if spec.working_dir is None else [spec.home, spec.working_dir]
+            client.put_archive(container_id, "/", files.folders(*folders))
+        if self._settings.ca_bundle is not None:
+            bundle = self._settings.ca_bundle.read_bytes()
+            client.put_archive(container_id, "/", files.one_file(lease_spec.CA_BUNDLE, bundle))
+
+    def _unmake(
+        self, client: docker.APIClient, spec: ContainerSpec, *, network_made: bool, container_made: bool
+    ) -> None:
+        """Take back what a failed create had made; whatever resists is an orphan, and reconciled later."""
+        with contextlib.suppress(APIError):
+            if container_made:
+                client.remove_container(spec.name, force=True)
+        with contextlib.suppress(APIError):
+            if network_made:
+                client.remove_network(spec.network)
+
+
+def _succeeded(network: Any) -> bool:
+    return network.exception() is None
+
+
+def _volume_labels(spec: ContainerSpec) -> dict[str, str]:
+    return {LABEL_INSTALLATION: spec.labels[LABEL_INSTALLATION]}
+
+
+def _epoch(client: docker.APIClient) -> str | None:
+    """The default bridge network is made anew whenever the engine starts without live containers, and kept otherwise:
+    its id tells one life of the engine from the next."""
+    try:
+        return str(client.inspect_network("bridge")["Id"])
+    except NotFound:
+        return None
+
+
+def _disk_free(root: str) -> int | None:
+    try:
+        facts = os.statvfs(root)
+    except OSError:
+        return None
+    return facts.f_bavail * facts.f_frsize

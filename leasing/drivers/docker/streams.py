@@ -1,0 +1,111 @@
+"""Following a container's output, and running commands inside it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import struct
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from leasing.drivers.docker.connection import Connection
+
+CHUNK = 64 * 1024
+
+
+class Streams:
+    """The streaming half of the driver."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def logs(self, container_id: str, *, follow: bool, tail: int | None) -> Iterator[bytes]:
+        with self._connection.fresh() as client:
+            stream = client.logs(
+                container_id, stream=True, follow=follow, tail="all" if tail is None else tail
+            )
+            try:
+                yield from stream
+            finally:
+                stream.close()
+
+    def exec(
+        self, container_id: str, command: Sequence[str], *, tty: bool, columns: int = 80, rows: int = 24
+    ) -> ExecStream:
+        environment = {"COLUMNS": str(columns), "LINES": str(rows)}
+        if tty:
+            environment["TERM"] = "xterm-256color"
+        with self._connection.call() as client:
+            made = client.exec_create(
+                container_id, list(command), stdin=True, tty=tty, environment=environment
+            )
+            held = client.exec_start(made["Id"], socket=True, tty=tty)
+            stream = ExecStream(self._connection, made["Id"], held, tty=tty)
+        if tty:
+            stream.resize(columns=columns, rows=rows)
+        return stream
+
+
+class ExecStream:
+    """A process in a container over the engine's hijacked connection."""
+
+    def __init__(self, connection: Connection, exec_id: str, held: Any, *, tty: bool) -> None:
+        self._connection = connection
+        self._id = exec_id
+        self._held = held  # the response object keeps the connection open
+        self._socket: socket.socket = getattr(held, "_sock", held)
+        self._socket.settimeout(None)
+        self._tty = tty
+
+    def read(self) -> bytes:
+        try:
+            if self._tty:
+                return self._socket.recv(CHUNK)
+            return self._frame()
+        except OSError:
+            return b""
+
+    def write(self, data: bytes) -> None:
+        self._socket.sendall(data)
+
+    def end_input(self) -> None:
+        """No more will be written: the process reads the end of its input."""
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_WR)
+
+    def resize(self, *, columns: int, rows: int) -> None:
+        with self._connection.call() as client:
+            client.exec_resize(self._id, height=rows, width=columns)
+
+    def exit_code(self) -> int | None:
+        with self._connection.call() as client:
+            facts = client.exec_inspect(self._id)
+        return None if facts["Running"] else int(facts["ExitCode"])
+
+    def close(self) -> None:
+        """Hang up. The engine leaves the process running after a disconnect, so where the engine is on this machine the
+        process gets the SIGHUP that a terminal's end would send it."""
+        with self._connection.call() as client:
+            facts = client.exec_inspect(self._id)
+        if facts["Running"] and facts.get("Pid") and self._connection.address.startswith("unix://"):
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(facts["Pid"], signal.SIGHUP)
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+        self._held.close()
+
+    def _frame(self) -> bytes:
+        """One frame of the multiplexed stream: 8 bytes of header, then that many of either output."""
+        header = self._exactly(8)
+        return self._exactly(struct.unpack(">xxxxI", header)[0]) if header else b""
+
+    def _exactly(self, count: int) -> bytes:
+        data = b""
+        while len(data) < count:
+            part = self._socket.recv(count - len(data))
+            if not part:
+                return b""
+            data += part
+        return data
