@@ -148,6 +148,10 @@ class Lifecycle(Protocol):
         """What the engine is, over a connection of its own: the answer proves that it takes connections now."""
         ...
 
+    def epoch(self) -> str | None:
+        """The present epoch (see `Engine`), for the price of one look."""
+        ...
+
     def find_image(self, reference: str) -> Image | None:
         """The image if it is present on the engine; never asks a registry."""
         ...

@@ -39,7 +39,7 @@ def move(  # noqa: PLR0913 - every argument is a column of the transition's even
     if not allowed(source, target, cause):
         raise Conflict(f"A lease that is {source} cannot become {target} by the {cause}.")
     lease.goal = (goal or Goal.ENDED) if target is LeaseState.STOPPING else None
-    lease.claim_owner = lease.claim_token = lease.claim_until = None
+    lease.claim_owner = lease.claim_token = lease.claim_until = lease.retry_at = None
     if reason is not None:
         lease.reason = reason
     match target:

@@ -65,6 +65,10 @@ class DockerDriver(Images, Streams):
             rootless=any("rootless" in option for option in info.get("SecurityOptions") or ()),
         )
 
+    def epoch(self) -> str | None:
+        with self._connection.call() as client:
+            return _epoch(client)
+
     def create(self, spec: ContainerSpec) -> Container:
         with self._connection.call() as client:
             labels = dict(spec.labels)

@@ -1,0 +1,89 @@
+"""What a worker needs to know of a lease to start or stop it, read in the transaction that claims it."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from leasing import names
+from leasing.drivers.spec import LeaseFacts
+from leasing.model import Allocation, Device, Lease, Run, User
+from scheduler import claims
+from scheduler.claims import Claim
+
+
+@dataclass(frozen=True)
+class Job:
+    """A claimed lease with its open run, as it stood when it was claimed."""
+
+    claim: Claim
+    run_id: UUID
+    node_id: UUID
+    facts: LeaseFacts
+    attempts: int
+
+    @property
+    def container(self) -> str:
+        return names.container(self.facts.installation, self.claim.lease_id, self.facts.generation)
+
+    @property
+    def network(self) -> str:
+        return names.network(self.facts.installation, self.claim.lease_id)
+
+
+def of(session: Session, leases: Sequence[Lease], installation: str) -> dict[UUID, Job]:
+    """The job for each claimed lease that has an open run."""
+    if not leases:
+        return {}
+    by_id = {lease.id: lease for lease in leases}
+    rows = (
+        session.execute(
+            sa.select(Run, User.name)
+            .join(Lease, Lease.id == Run.lease_id)
+            .join(User, User.id == Lease.owner_id)
+            .where(Run.lease_id.in_(by_id), Run.released_at.is_(None))
+        )
+        .tuples()
+        .all()
+    )
+    devices: dict[UUID, list[str]] = defaultdict(list)
+    for run_id, uuid in session.execute(
+        sa.select(Allocation.run_id, Device.uuid)
+        .join(Device)
+        .where(Allocation.run_id.in_([run.id for run, _ in rows]), Allocation.released_at.is_(None))
+        .order_by(Device.index)
+    ).tuples():
+        devices[run_id].append(uuid)
+    return {
+        run.lease_id: Job(
+            claim=claims.of(by_id[run.lease_id]),
+            run_id=run.id,
+            node_id=run.node_id,
+            facts=_facts(by_id[run.lease_id], run, owner, devices[run.id], installation),
+            attempts=by_id[run.lease_id].attempts,
+        )
+        for run, owner in rows
+    }
+
+
+def _facts(lease: Lease, run: Run, owner: str, devices: list[str], installation: str) -> LeaseFacts:
+    return LeaseFacts(
+        lease_id=lease.id,
+        name=lease.name,
+        owner=owner,
+        installation=installation,
+        generation=run.generation,
+        image=lease.image,
+        command=lease.command,
+        env=lease.env,
+        cpus=run.cpus_millis / 1000,
+        memory_bytes=run.memory_bytes,
+        shm_bytes=lease.shm_bytes,
+        device_uuids=tuple(devices),
+        workspace=names.volume(installation, lease.workspace_id) if lease.workspace_id else None,
+    )

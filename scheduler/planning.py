@@ -1,0 +1,38 @@
+"""One planner's pass: snapshot, plan and commit in one short transaction, and only one planner at a time."""
+
+from __future__ import annotations
+
+import logging
+
+import sqlalchemy as sa
+
+from leasing.database import Sessions, now
+from leasing.settings.scheduler import SchedulerSettings
+from scheduler import load
+from scheduler.commit import Committed, commit
+from scheduler.policy.planner import plan
+
+log = logging.getLogger(__name__)
+
+
+def run_once(sessions: Sessions, settings: SchedulerSettings) -> Committed | None:
+    """What was committed; None when another process is planning just now.
+
+    The lock lasts exactly as long as the transaction, so a plan is never committed by a planner that lost its turn.
+    There is no network call in here, and nothing slower than the snapshot itself.
+    """
+    with sessions.begin() as session:
+        mine = session.execute(
+            sa.select(sa.func.pg_try_advisory_xact_lock(sa.func.hashtextextended("leasing-planner", 0)))
+        ).scalar_one()
+        if not mine:
+            return None
+        moment = now(session)
+        waiting = load.queue(session, moment)
+        if not waiting:
+            return Committed(0, 0, 0)
+        snapshot = load.snapshot(session, waiting, moment, disk_reserve_bytes=settings.disk_reserve_bytes)
+        done = commit(session, plan(snapshot), moment)
+    if done.placed or done.refused or done.conflicts:
+        log.info("planned placed=%d refused=%d conflicts=%d", done.placed, done.refused, done.conflicts)
+    return done

@@ -1,0 +1,63 @@
+"""What has become of a running lease's container, and what follows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from leasing.states import EndReason
+
+
+class Fate(StrEnum):
+    """What reconciling does about a running lease."""
+
+    KEEP = "keep"
+    RESTART = "restart"
+    """It went down with its engine: the same run again."""
+    STOP = "stop"
+    """Its command is over: clean up and end it."""
+    LOST = "lost"
+    """The engine does not know it any more."""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A container as it was found. `epoch` is the engine's, read *after* the container, over a fresh connection."""
+
+    present: bool
+    running: bool
+    epoch: str | None
+    exit_code: int | None = None
+    oom_killed: bool = False
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    fate: Fate
+    reason: EndReason | None = None
+    message: str = ""
+
+
+def of(seen: Seen, run_epoch: str | None) -> Outcome:
+    """The outcome for a lease whose container was started under `run_epoch`.
+
+    A death under another epoch is a restart, whatever its exit code: an engine that goes down stops its containers,
+    and many applications answer that with exit code 0.
+    """
+    if not seen.present:
+        return Outcome(Fate.LOST, EndReason.LOST, "its container was removed by somebody else")
+    if seen.running:
+        return Outcome(Fate.KEEP)
+    if seen.epoch != run_epoch:
+        return Outcome(Fate.RESTART, message="its engine or machine restarted")
+    if seen.oom_killed:
+        return Outcome(
+            Fate.STOP,
+            EndReason.FAILED,
+            "it ran out of memory and was killed by the kernel; ask for more with --memory",
+        )
+    if seen.exit_code == 0:
+        return Outcome(Fate.STOP, EndReason.COMPLETED, "its command finished")
+    because = f": {seen.error}" if seen.error else ""
+    return Outcome(Fate.STOP, EndReason.FAILED, f"its command ended with exit code {seen.exit_code}{because}")

@@ -1,0 +1,195 @@
+"""The scheduler's process: every loop on one screen, woken by notifications, backed up by intervals."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import threading
+from collections.abc import Callable
+from datetime import timedelta
+from uuid import UUID
+
+import sqlalchemy as sa
+from apscheduler.schedulers.background import BackgroundScheduler
+
+from leasing.database import EVENTS, Listener, Sessions, create_engine, now, sessions
+from leasing.drivers.protocol import Engine
+from leasing.errors import EngineDown
+from leasing.model import IdempotencyKey
+from leasing.service import installation, parts
+from leasing.settings.docker import DockerSettings
+from leasing.settings.scheduler import SchedulerSettings
+from scheduler import planning
+from scheduler.fleet import Connect, Fleet
+from scheduler.provision import Images, Logins
+from scheduler.reclaim import Reclaimer
+from scheduler.reconcile import images, nodes, notices, runs
+from scheduler.reconcile.follow import Follower
+from scheduler.reconcile.orphans import Orphans
+from scheduler.runner import Group, Loop
+from scheduler.starting import Starter
+from scheduler.stopping import Stopper
+from scheduler.work import Workers
+
+log = logging.getLogger(__name__)
+ROLE = "scheduler"
+STOP_SECONDS = 5.0
+
+
+class Scheduler:
+    """All of it, in one process. Any number of such processes may run beside each other."""
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        connect: Connect,
+        logins: Logins,
+        settings: SchedulerSettings,
+        docker: DockerSettings,
+        guard: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`connect` opens engines, `logins` knows registries, `guard` keeps the machine's firewall in place."""
+        self._settings = settings
+        self._engine = create_engine(url, "leasing-scheduler", pool_size=settings.workers)
+        self._sessions: Sessions = sessions(self._engine)
+        with self._sessions.begin() as session:
+            self._installation = installation.get_or_create(session)
+            self._part = parts.join(session, ROLE)
+        self._fleet = Fleet(self._sessions, connect)
+        self._workers = Workers(
+            self._sessions,
+            Starter(self._sessions, self._fleet, Images(logins), settings, docker),
+            Stopper(self._sessions, self._fleet, settings),
+            installation=self._installation,
+            owner=f"{socket.gethostname()}:{os.getpid()}",
+            settings=settings,
+        )
+        self._reclaimer = Reclaimer(self._sessions, settings)
+        self._orphans = Orphans(self._sessions, self._installation, settings.orphan_grace_seconds)
+        self._guard = guard
+        self._answered: dict[UUID, Engine] = {}
+        self._followers: dict[UUID, Follower] = {}
+        self._listener = Listener(url, EVENTS, "leasing-scheduler-listen")
+
+        beat, keep = parts.BEAT_SECONDS, settings.claim_seconds / 3
+        self._plan = Loop("plan", self._plan_once, interval=settings.plan_seconds)
+        self._work = Loop("work", self._workers.dispatch, interval=settings.work_seconds)
+        self._reclaim = Loop("reclaim", self._reclaimer.run_once, interval=settings.reclaim_seconds)
+        self._compare = Loop("compare", self._compare_once, interval=settings.reconcile_seconds)
+        self._notices = Loop("notices", self._tell, interval=settings.reconcile_seconds)
+        self._loops = Group(
+            [
+                self._plan,
+                self._work,
+                self._reclaim,
+                self._compare,
+                self._notices,
+                Loop("nodes", self._probe, interval=settings.reconcile_seconds),
+                Loop("orphans", self._sweep, interval=settings.reconcile_seconds),
+                Loop("claims", self._workers.keep, interval=keep),
+                Loop("heartbeat", self._beat, interval=beat),
+            ]
+        )
+        self._workers.idle = self._work.wake
+        self._rare = BackgroundScheduler(job_defaults={"max_instances": 1, "coalesce": True}, timezone="UTC")
+        self._rare.add_job(self._guard, "interval", seconds=60, jitter=5, name="firewall")
+        self._rare.add_job(self._prune, "interval", minutes=10, jitter=60, name="prune")
+        self._rare.add_job(self._make_room, "interval", minutes=5, jitter=30, name="images")
+
+    def run(self, stop: threading.Event) -> None:
+        """Run until `stop`, or until a loop has died: then raise, so that the process is started anew."""
+        self._loops.start()
+        self._rare.start()
+        listening = threading.Thread(target=self._listen, name="listen", daemon=True)
+        listening.start()
+        log.info("scheduler runs installation=%s", self._installation)
+        try:
+            while not stop.wait(1.0):
+                if dead := self._loops.dead():
+                    raise RuntimeError(f"loops died: {', '.join(dead)}")
+        finally:
+            self._close()
+
+    def _close(self) -> None:
+        self._listener.stop()
+        self._rare.shutdown(wait=False)
+        self._workers.stop()
+        for follower in self._followers.values():
+            follower.stop()
+        self._loops.stop(seconds=STOP_SECONDS)
+        self._fleet.close()
+        try:
+            with self._sessions.begin() as session:
+                parts.leave(session, self._part)
+        except sa.exc.OperationalError:
+            log.info("the database was gone before the scheduler")
+        self._engine.dispose()
+
+    def _listen(self) -> None:
+        """An event is a hint to whoever may have something to do because of it; a fresh connection is one to all."""
+        for payload in self._listener.payloads():
+            kind = payload.partition(":")[2]
+            if kind in (
+                "",
+                "lease.queued",
+                "lease.ended",
+                "node.ready",
+                "node.open",
+                "device.open",
+                "lease.conflict",
+            ):
+                self._plan.wake()
+            if kind in ("", "lease.placed", "lease.starting", "lease.stopping"):
+                self._work.wake()
+            if kind in ("", "lease.renewed"):
+                self._notices.wake()
+
+    def _plan_once(self) -> None:
+        done = planning.run_once(self._sessions, self._settings)
+        if done is not None and done.placed:
+            self._work.wake()  # sooner than the notification that the commit sends
+
+    def _probe(self) -> None:
+        self._answered = nodes.run_once(self._sessions, self._fleet)
+        for node_id in self._answered:
+            if node_id not in self._followers:
+                follower = Follower(
+                    self._fleet.engine(node_id), node_id, self._installation, self._compare.wake
+                )
+                self._followers[node_id] = follower
+                follower.start()
+
+    def _compare_once(self) -> None:
+        for node_id in list(self._answered):
+            try:
+                runs.run_once(self._sessions, self._fleet.engine(node_id), node_id, self._installation)
+            except EngineDown as error:
+                log.info("not compared node=%s error=%s", node_id, error)
+
+    def _sweep(self) -> None:
+        for node_id in list(self._answered):
+            try:
+                self._orphans.run_once(self._fleet.engine(node_id), node_id)
+            except EngineDown as error:
+                log.info("not swept node=%s error=%s", node_id, error)
+
+    def _tell(self) -> None:
+        notices.run_once(self._sessions, self._fleet, self._installation)
+
+    def _beat(self) -> None:
+        with self._sessions.begin() as session:
+            parts.beat(session, self._part, now=now(session))
+
+    def _make_room(self) -> None:
+        for node_id, facts in list(self._answered.items()):
+            images.run_once(self._sessions, self._fleet.engine(node_id), facts, node_id, self._settings)
+
+    def _prune(self) -> None:
+        with self._sessions.begin() as session:
+            moment = now(session)
+            parts.prune(session, now=moment)
+            session.execute(
+                sa.delete(IdempotencyKey).where(IdempotencyKey.created_at < moment - timedelta(days=1))
+            )

@@ -1,0 +1,1 @@
+"""Keeping rows and engines in step: one stage a file, each load → act → apply."""

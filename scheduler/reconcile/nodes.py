@@ -1,0 +1,50 @@
+"""Stage: does each node's engine answer, and what does it say of itself?"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import asdict
+from uuid import UUID
+
+import sqlalchemy as sa
+
+from leasing.database import Sessions, now
+from leasing.drivers.protocol import Engine
+from leasing.errors import DriverError
+from leasing.model import Node
+from leasing.service import events
+from leasing.states import NodeHealth
+from scheduler.fleet import Fleet
+
+log = logging.getLogger(__name__)
+ACTOR = "reconciler"
+
+
+def run_once(sessions: Sessions, fleet: Fleet) -> dict[UUID, Engine]:
+    """Probe every node and write what was found; the engines that answered."""
+    with sessions() as session:
+        ids = list(session.execute(sa.select(Node.id).order_by(Node.name)).scalars())
+    answered: dict[UUID, Engine] = {}
+    for node_id in ids:
+        try:
+            answered[node_id] = fleet.engine(node_id).probe()
+            _apply(sessions, node_id, answered[node_id], "")
+        except DriverError as error:
+            _apply(sessions, node_id, None, error.message)
+    return answered
+
+
+def _apply(sessions: Sessions, node_id: UUID, engine: Engine | None, reason: str) -> None:
+    health = NodeHealth.READY if engine else NodeHealth.UNREACHABLE
+    with sessions.begin() as session:
+        node = session.execute(
+            sa.select(Node).where(Node.id == node_id).with_for_update(key_share=True)
+        ).scalar_one()
+        if engine is not None:
+            node.engine = asdict(engine)
+            node.engine_seen_at = now(session)
+        if node.health != health:
+            log.warning("node changed name=%s health=%s reason=%s", node.name, health, reason)
+            message = f"node {node.name} is {health}" + (f": {reason}" if reason else "")
+            events.record(session, f"node.{health}", message, actor=ACTOR, node_id=node.id)
+        node.health, node.health_reason = health, reason

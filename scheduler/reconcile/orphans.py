@@ -1,0 +1,90 @@
+"""Stage: containers and networks of this installation that no open run owns are removed, after a grace."""
+
+from __future__ import annotations
+
+import logging
+import time
+from uuid import UUID
+
+import sqlalchemy as sa
+
+from leasing import names
+from leasing.database import Sessions
+from leasing.drivers.protocol import Lifecycle
+from leasing.errors import DriverError, EngineDown
+from leasing.model import Run
+from leasing.service import events
+
+log = logging.getLogger(__name__)
+ACTOR = "reconciler"
+
+
+class Orphans:
+    """Remembers since when each was seen without an owner: a start that is under way is never taken for one.
+
+    Only what carries this installation's label is ever looked at.
+    """
+
+    def __init__(self, sessions: Sessions, installation: str, grace_seconds: float) -> None:
+        self._sessions = sessions
+        self._installation = installation
+        self._grace = grace_seconds
+        self._since: dict[tuple[UUID, str], float] = {}
+
+    def run_once(self, engine: Lifecycle, node_id: UUID) -> list[str]:
+        """The names of what was removed on that node. Raises `EngineDown`."""
+        containers = {container.name for container in engine.containers(self._installation)}
+        networks = set(engine.networks(self._installation))
+        owned = self._owned(node_id)
+        unowned = {(node_id, name) for name in (containers | networks) - owned}
+        clock = time.monotonic()
+        self._since = {
+            key: since for key, since in self._since.items() if key[0] != node_id or key in unowned
+        } | {key: self._since.get(key, clock) for key in unowned}
+        removed = []
+        # containers first: a network with one in it cannot go
+        for _, name in sorted(unowned, key=lambda key: key[1] in networks):
+            if clock - self._since[node_id, name] >= self._grace and self._remove(
+                engine, name, name in networks
+            ):
+                removed.append(name)
+        if removed:
+            self._record(node_id, removed)
+        return removed
+
+    def _owned(self, node_id: UUID) -> set[str]:
+        with self._sessions() as session:
+            runs = session.execute(
+                sa.select(Run.lease_id, Run.generation).where(
+                    Run.node_id == node_id, Run.released_at.is_(None)
+                )
+            ).tuples()
+            return {
+                name
+                for lease_id, generation in runs
+                for name in (
+                    names.container(self._installation, lease_id, generation),
+                    names.network(self._installation, lease_id),
+                )
+            }
+
+    def _remove(self, engine: Lifecycle, name: str, network: bool) -> bool:
+        try:
+            if network:
+                engine.remove_network(name)
+            else:
+                engine.remove(name, network=None)
+        except EngineDown:
+            raise
+        except DriverError as error:
+            log.warning("orphan resists name=%s error=%s", name, error)
+            return False
+        return True
+
+    def _record(self, node_id: UUID, removed: list[str]) -> None:
+        log.warning("orphans removed names=%s", ",".join(removed))
+        with self._sessions.begin() as session:
+            message = f"removed what no lease owned: {', '.join(removed)}"
+            events.record(
+                session, "node.orphans", message, actor=ACTOR, node_id=node_id, data={"names": removed}
+            )

@@ -1,0 +1,131 @@
+"""Stage: is every running lease's container still there and running, and what follows if not?"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from uuid import UUID
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from leasing import names
+from leasing.database import Sessions, now
+from leasing.drivers.protocol import Container, Lifecycle
+from leasing.model import Allocation, Lease, Run
+from leasing.service import transitions
+from leasing.states import Cause, Goal, LeaseState
+from scheduler.policy import fate
+from scheduler.policy.fate import Fate, Outcome, Seen
+
+log = logging.getLogger(__name__)
+ACTOR = "reconciler"
+
+
+@dataclass(frozen=True)
+class OpenRun:
+    """A run of a lease that is running as far as its row says."""
+
+    run_id: UUID
+    lease_id: UUID
+    container: str
+    epoch: str | None
+    address: str | None
+
+
+def run_once(sessions: Sessions, engine: Lifecycle, node_id: UUID, installation: str) -> int:
+    """Compare one node's runs with its engine; how many leases changed. Raises `EngineDown`."""
+    runs = _load(sessions, node_id, installation)
+    if not runs:
+        return 0
+    states = {container.name: container.state for container in engine.containers(installation)}
+    epoch = engine.epoch()
+    changed = 0
+    for run in runs:
+        if states.get(run.container) == "running" and run.epoch == epoch:
+            continue
+        found = engine.inspect(run.container)
+        # Asked after the container was seen, over a fresh connection: an engine that goes down closes its door before
+        # it stops its containers, so an answer under the old epoch proves that the death was the container's own.
+        seen = _seen(found, engine.probe().epoch)
+        changed += _apply(sessions, run, found, seen, fate.of(seen, run.epoch))
+    return changed
+
+
+def _load(sessions: Sessions, node_id: UUID, installation: str) -> list[OpenRun]:
+    with sessions() as session:
+        rows = session.execute(
+            sa.select(Run.id, Run.lease_id, Run.generation, Run.epoch, Run.address)
+            .join(Lease)
+            .where(Run.node_id == node_id, Run.released_at.is_(None), Lease.state == LeaseState.RUNNING)
+        ).tuples()
+        return [
+            OpenRun(run_id, lease_id, names.container(installation, lease_id, generation), epoch, address)
+            for run_id, lease_id, generation, epoch, address in rows
+        ]
+
+
+def _seen(found: Container | None, epoch: str | None) -> Seen:
+    if found is None:
+        return Seen(present=False, running=False, epoch=epoch)
+    return Seen(
+        present=True,
+        running=found.running,
+        epoch=epoch,
+        exit_code=found.exit_code,
+        oom_killed=found.oom_killed,
+        error=found.error,
+    )
+
+
+def _apply(sessions: Sessions, run: OpenRun, found: Container | None, seen: Seen, outcome: Outcome) -> int:
+    with sessions.begin() as session:
+        lease = session.execute(
+            sa.select(Lease)
+            .where(Lease.id == run.lease_id, Lease.state == LeaseState.RUNNING)
+            .with_for_update(key_share=True)
+        ).scalar_one_or_none()
+        row = session.get_one(Run, run.run_id)
+        if lease is None or row.released_at is not None or row.epoch != run.epoch:
+            return 0  # it moved on while the engine was asked
+        if outcome.fate is Fate.KEEP:
+            assert found is not None, "only a container that was seen is kept"
+            row.epoch, row.address = seen.epoch, found.address
+            return 0
+        log.warning("container changed lease=%s fate=%s message=%s", lease.id, outcome.fate, outcome.message)
+        _follow(session, lease, row, found, outcome)
+        return 1
+
+
+def _follow(session: Session, lease: Lease, run: Run, found: Container | None, outcome: Outcome) -> None:
+    moment = now(session)
+    if outcome.fate is Fate.RESTART:
+        transitions.move(
+            session,
+            lease,
+            LeaseState.STARTING,
+            Cause.RECONCILER,
+            now=moment,
+            actor=ACTOR,
+            message=outcome.message,
+        )
+        return
+    run.stopped_at = (found.finished_at if found else None) or moment
+    if outcome.fate is Fate.STOP:
+        assert found is not None, "a missing container is lost, not stopped"
+        lease.exit_code, lease.oom_killed = found.exit_code, found.oom_killed
+        transitions.move(
+            session, lease, LeaseState.STOPPING, Cause.RECONCILER,
+            now=moment, actor=ACTOR, message=outcome.message, reason=outcome.reason, goal=Goal.ENDED,
+        )  # fmt: skip
+        return
+    session.execute(
+        sa.update(Allocation)
+        .where(Allocation.run_id == run.id, Allocation.released_at.is_(None))
+        .values(released_at=moment)
+    )
+    run.released_at = moment
+    transitions.move(
+        session, lease, LeaseState.ENDED, Cause.RECONCILER,
+        now=moment, actor=ACTOR, message=outcome.message, reason=outcome.reason,
+    )  # fmt: skip

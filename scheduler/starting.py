@@ -1,0 +1,156 @@
+"""Starting a placed lease: image, container, start; then its row says running, and its deadline begins."""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from leasing.database import Sessions, now
+from leasing.drivers import spec
+from leasing.drivers.protocol import Container
+from leasing.errors import DriverError, EngineDown, HostError, ImageNotFound, LeasingError, Stale
+from leasing.model import Lease, Run
+from leasing.service import transitions
+from leasing.settings.docker import DockerSettings
+from leasing.settings.scheduler import SchedulerSettings
+from leasing.states import Cause, EndReason, Goal, LeaseState
+from scheduler import claims
+from scheduler.claims import Claim
+from scheduler.fleet import Fleet
+from scheduler.info import write_info
+from scheduler.jobs import Job
+from scheduler.provision import Images
+
+log = logging.getLogger(__name__)
+ACTOR = "starter"
+PROGRESS_SECONDS = 0.5
+
+
+@dataclass(frozen=True)
+class Starter:
+    """Carries out one start a call; any number of calls run side by side."""
+
+    sessions: Sessions
+    fleet: Fleet
+    images: Images
+    settings: SchedulerSettings
+    docker: DockerSettings
+
+    def start(self, job: Job) -> None:
+        """Bring the lease to running, or write in its row why not. Idempotent: what exists already is taken over."""
+        try:
+            self._start(job)
+        except Stale:
+            log.info("start given up, the lease changed hands lease=%s", job.claim.lease_id)
+            self._undo(job)
+        except EngineDown as error:
+            self._again(job, error, counted=False)
+        except (ImageNotFound, HostError) as error:
+            self._fail(job, error)
+        except DriverError as error:
+            self._again(job, error, counted=True)
+        except LeasingError as error:
+            self._fail(job, error)
+
+    def _start(self, job: Job) -> None:
+        engine = self.fleet.engine(job.node_id)
+        found = self.images.ensure(engine, job.facts.image, _Progress(self.sessions, job.claim))
+        wanted = spec.build(replace(job.facts, image=found.reference), found.image, self.docker)
+        created = engine.create(wanted)
+        epoch = (
+            engine.epoch()
+        )  # before the start: should the engine restart now, the death is seen under a newer one
+        container = engine.start(created.id)
+        ends_at = self._running(job, container, found.image.id, epoch)
+        write_info(
+            self.sessions,
+            engine,
+            container.id,
+            lease_id=job.claim.lease_id,
+            name=job.facts.name,
+            ends_at=ends_at,
+        )
+
+    def _running(self, job: Job, container: Container, image_id: str, epoch: str | None) -> datetime:
+        with self.sessions.begin() as session:
+            moment = now(session)
+            lease = claims.enter(session, job.claim)
+            run = session.get_one(Run, job.run_id)
+            run.container_id, run.image_id, run.epoch = container.id, image_id, epoch
+            run.address = container.address
+            run.started_at = moment
+            lease.ends_at = lease.ends_at or _deadline(lease, moment)
+            transitions.move(
+                session, lease, LeaseState.RUNNING, Cause.STARTER,
+                now=moment, actor=ACTOR, message="its container runs", data={"container": container.id[:12]},
+            )  # fmt: skip
+            return lease.ends_at
+
+    def _again(self, job: Job, error: LeasingError, *, counted: bool) -> None:
+        """Try the start again shortly, unless it has been tried often enough."""
+        attempts = job.attempts + 1 if counted else job.attempts
+        if attempts >= self.settings.start_attempts:
+            self._fail(job, error)
+            return
+        log.warning(
+            "start will be tried again lease=%s attempts=%d error=%s", job.claim.lease_id, attempts, error
+        )
+        with self.sessions.begin() as session:
+            try:
+                lease = claims.enter(session, job.claim)
+            except Stale:
+                return
+            lease.attempts, lease.progress = attempts, f"will be tried again: {error.message}"
+            claims.drop(lease, retry_at=now(session) + timedelta(seconds=self.settings.retry_seconds))
+
+    def _fail(self, job: Job, error: LeasingError) -> None:
+        log.warning("start failed lease=%s error=%s", job.claim.lease_id, error)
+        with self.sessions.begin() as session:
+            try:
+                lease = claims.enter(session, job.claim)
+            except Stale:
+                return
+            transitions.move(
+                session, lease, LeaseState.STOPPING, Cause.STARTER,
+                now=now(session), actor=ACTOR, message=f"it could not be started: {error}",
+                reason=EndReason.FAILED, goal=Goal.ENDED,
+            )  # fmt: skip
+
+    def _undo(self, job: Job) -> None:
+        """The lease was released meanwhile, and its stopper may have been too early to see what was made here.
+
+        Only when the run is over: another worker may have taken the very same run on.
+        """
+        with self.sessions() as session:
+            run = session.get(Run, job.run_id)
+            over = run is None or run.released_at is not None
+        if over:
+            try:
+                self.fleet.engine(job.node_id).remove(job.container, network=job.network)
+            except DriverError as error:
+                log.warning("left for the reconciler container=%s error=%s", job.container, error)
+
+
+class _Progress:
+    """Writes progress into the lease's row, at most twice a second; notices when the lease changed hands."""
+
+    def __init__(self, sessions: Sessions, claim: Claim) -> None:
+        self._sessions = sessions
+        self._claim = claim
+        self._written_at = 0.0
+        self._line = ""
+
+    def __call__(self, line: str) -> None:
+        if line == self._line or time.monotonic() - self._written_at < PROGRESS_SECONDS:
+            return
+        self._line, self._written_at = line, time.monotonic()
+        with self._sessions.begin() as session:
+            claims.enter(session, self._claim).progress = line[:500]
+
+
+def _deadline(lease: Lease, started_at: datetime) -> datetime:
+    if lease.until is not None:
+        return lease.until
+    return started_at + timedelta(seconds=lease.ttl_seconds or 0)

@@ -1,0 +1,108 @@
+"""Handing claimed leases to workers: any number of starts and stops side by side, none of them ever twice."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+
+from leasing.database import Sessions, now
+from leasing.service import transitions
+from leasing.settings.scheduler import SchedulerSettings
+from leasing.states import TRANSITIONAL, Cause, LeaseState
+from scheduler import claims, jobs
+from scheduler.claims import Claim
+from scheduler.jobs import Job
+from scheduler.starting import ACTOR as STARTER
+from scheduler.starting import Starter
+from scheduler.stopping import Stopper
+
+log = logging.getLogger(__name__)
+
+
+class Workers:
+    """A pool of threads fed by claims; keeps the claims of what is under way."""
+
+    def __init__(
+        self,
+        sessions: Sessions,
+        starter: Starter,
+        stopper: Stopper,
+        *,
+        installation: str,
+        owner: str,
+        settings: SchedulerSettings,
+    ) -> None:
+        self._sessions = sessions
+        self._starter = starter
+        self._stopper = stopper
+        self._installation = installation
+        self._owner = owner
+        self._settings = settings
+        self._pool = ThreadPoolExecutor(settings.workers, thread_name_prefix="worker")
+        self._lock = threading.Lock()
+        self._busy: set[Claim] = set()
+        self.idle: Callable[[], None] = lambda: None
+        """Called when a worker is free again: there may be more to claim."""
+
+    def dispatch(self) -> int:
+        """Claim what there is to do, as much as there are free workers; how many were taken."""
+        with self._lock:
+            free = self._settings.workers - len(self._busy)
+        if free <= 0:
+            return 0
+        taken = self._claim(free)
+        for job, work in taken:
+            with self._lock:
+                self._busy.add(job.claim)
+            self._pool.submit(work, job).add_done_callback(partial(self._done, job.claim))
+        return len(taken)
+
+    def keep(self) -> None:
+        """Extend the claims of what is under way."""
+        with self._lock:
+            busy = set(self._busy)
+        with self._sessions.begin() as session:
+            claims.extend(session, busy, seconds=self._settings.claim_seconds, now=now(session))
+
+    def stop(self) -> None:
+        """Start nothing more; what is under way goes on until the process ends, and its claim runs out."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def _claim(self, free: int) -> list[tuple[Job, Callable[[Job], None]]]:
+        with self._sessions.begin() as session:
+            moment = now(session)
+            leases = claims.take(
+                session,
+                TRANSITIONAL,
+                owner=self._owner,
+                limit=free,
+                seconds=self._settings.claim_seconds,
+                now=moment,
+            )
+            for lease in leases:
+                if lease.state == LeaseState.PLACED:
+                    transitions.move(
+                        session, lease, LeaseState.STARTING, Cause.STARTER,
+                        now=moment, actor=STARTER, message="a worker took up its start",
+                    )  # fmt: skip
+                    claims.hold(lease, owner=self._owner, seconds=self._settings.claim_seconds, now=moment)
+            session.flush()
+            found = jobs.of(session, leases, self._installation)
+            return [
+                (
+                    found[lease.id],
+                    self._stopper.stop if lease.state == LeaseState.STOPPING else self._starter.start,
+                )
+                for lease in leases
+            ]
+
+    def _done(self, claim: Claim, future: Future[None]) -> None:
+        with self._lock:
+            self._busy.discard(claim)
+        if not future.cancelled() and (error := future.exception()) is not None:
+            # the claim runs out, and another worker tries; a database that went away is the usual case
+            log.error("work failed lease=%s error=%r", claim.lease_id, error)
+        self.idle()
