@@ -14,7 +14,10 @@ import psycopg
 import sqlalchemy as sa
 from alembic import command
 from alembic.config import Config
+from alembic.script import ScriptDirectory
 from sqlalchemy.orm import Session, sessionmaker
+
+ROOT = Path(__file__).resolve().parent.parent
 
 EVENTS = "leasing_event"
 """Channel on which every inserted event is announced, as `<lease id or ->:<kind>`. A hint, never the truth."""
@@ -65,9 +68,8 @@ def now(session: Session) -> datetime:
 
 def migrate(url: str) -> None:
     """Bring the schema to this version; one process at a time, others wait for it."""
-    root = Path(__file__).resolve().parent.parent
-    config = Config(str(root / "alembic.ini"))
-    config.set_main_option("script_location", str(root / "migrations"))
+    config = Config(str(ROOT / "alembic.ini"))
+    config.set_main_option("script_location", str(ROOT / "migrations"))
     config.attributes["url"] = driver_url(url)
     command.upgrade(config, "head")
 
@@ -131,3 +133,10 @@ def wait_until_up(url: str, *, seconds: float) -> None:
             if time.monotonic() > deadline:
                 raise
             time.sleep(0.1)
+
+
+def schema_head() -> str:
+    """The schema this version of the code is written for."""
+    head = ScriptDirectory(str(ROOT / "migrations")).get_current_head()
+    assert head is not None, "there is at least one migration"
+    return head

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import asdict
+from typing import Any
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -18,6 +19,8 @@ from scheduler.fleet import Fleet
 
 log = logging.getLogger(__name__)
 ACTOR = "reconciler"
+OWN_IMAGES = "leasing/"
+"""How the catalogue's image names begin."""
 
 
 def run_once(sessions: Sessions, fleet: Fleet) -> dict[UUID, Engine]:
@@ -27,21 +30,23 @@ def run_once(sessions: Sessions, fleet: Fleet) -> dict[UUID, Engine]:
     answered: dict[UUID, Engine] = {}
     for node_id in ids:
         try:
-            answered[node_id] = fleet.engine(node_id).probe()
-            _apply(sessions, node_id, answered[node_id], "")
+            engine = fleet.engine(node_id)
+            answered[node_id] = engine.probe()
+            present = [tag for image in engine.images() for tag in image.tags if tag.startswith(OWN_IMAGES)]
+            _apply(sessions, node_id, asdict(answered[node_id]) | {"environments": sorted(present)}, "")
         except DriverError as error:
             _apply(sessions, node_id, None, error.message)
     return answered
 
 
-def _apply(sessions: Sessions, node_id: UUID, engine: Engine | None, reason: str) -> None:
+def _apply(sessions: Sessions, node_id: UUID, engine: dict[str, Any] | None, reason: str) -> None:
     health = NodeHealth.READY if engine else NodeHealth.UNREACHABLE
     with sessions.begin() as session:
         node = session.execute(
             sa.select(Node).where(Node.id == node_id).with_for_update(key_share=True)
         ).scalar_one()
         if engine is not None:
-            node.engine = asdict(engine)
+            node.engine = engine
             node.engine_seen_at = now(session)
         if node.health != health:
             log.warning("node changed name=%s health=%s reason=%s", node.name, health, reason)

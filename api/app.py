@@ -1,0 +1,69 @@
+"""The api as one application, put together from what it is given."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+
+import anyio.to_thread
+from fastapi import APIRouter, FastAPI
+from sqlalchemy.orm import Session
+
+from api import problems
+from api.limits import BodyLimit
+from api.routers import cluster, environments, health, leases, people, registries
+from api.streams import events, logs, terminal
+from api.streams.fanout import Fanout
+from api.streams.place import Connect
+from leasing import __version__
+from leasing.database import Sessions
+from leasing.schema.cluster import EnvironmentOut
+from leasing.settings.core import CoreSettings
+from leasing.settings.limits import LimitSettings
+
+THREADS = 40
+"""Operations that run at the same time; each holds one database connection at most."""
+
+
+def create_app(
+    *,
+    settings: CoreSettings,
+    limits: LimitSettings,
+    sessions: Sessions,
+    url: str,
+    connect: Connect,
+    metrics: Callable[[Session], bytes],
+    catalogue: Sequence[EnvironmentOut],
+) -> FastAPI:
+    """`url` is the database's, for listening; `connect` opens an engine for streaming; `metrics` renders a scrape."""
+    fanout = Fanout(url)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        anyio.to_thread.current_default_thread_limiter().total_tokens = THREADS
+        fanout.start()
+        yield
+        fanout.stop()
+
+    app = FastAPI(
+        title="Leasing",
+        version=__version__,
+        summary="Lease GPU containers.",
+        docs_url=None,  # its pages load scripts from elsewhere
+        redoc_url=None,
+        lifespan=lifespan,
+        responses=problems.DECLARED,
+    )
+    app.state.settings, app.state.limits = settings, limits
+    app.state.sessions, app.state.fanout = sessions, fanout
+    app.state.connect, app.state.metrics = connect, metrics
+    app.state.catalogue = tuple(catalogue)
+    problems.install(app)
+    app.add_middleware(BodyLimit)
+    v1 = APIRouter(prefix="/api/v1")
+    for part in (events, logs, leases, cluster, environments, people, registries):
+        v1.include_router(part.router)
+    v1.include_router(terminal.router)
+    app.include_router(v1)
+    app.include_router(health.router)
+    return app

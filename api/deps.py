@@ -1,0 +1,99 @@
+"""What an operation is given: a session that is committed once at the edge, and who asks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Annotated
+
+from fastapi import Depends, Request
+from sqlalchemy.orm import Session
+from starlette.requests import HTTPConnection
+
+from leasing.database import now as database_now
+from leasing.errors import NotAllowed, NotSignedIn
+from leasing.service import people
+from leasing.service.principal import Principal
+from leasing.settings.core import CoreSettings
+from leasing.settings.limits import LimitSettings
+
+COOKIE = "leasing_session"
+SAFE = ("GET", "HEAD", "OPTIONS")
+
+
+def session(request: Request) -> Iterator[Session]:
+    """One unit of work for the request: committed when the operation succeeds, before the answer is sent."""
+    with request.app.state.sessions.begin() as unit:
+        yield unit
+
+
+Unit = Annotated[Session, Depends(session, scope="function")]
+
+
+def now(unit: Unit) -> datetime:
+    return database_now(unit)
+
+
+Now = Annotated[datetime, Depends(now)]
+
+
+def secret_of(request: HTTPConnection) -> str:
+    """The caller's token: a Bearer header, or the browser's cookie if the call comes from our own pages.
+
+    Raises `NotSignedIn`, and `NotAllowed` for a cookie that another origin's page sends along.
+    """
+    scheme, _, value = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() == "bearer" and value.strip():
+        return value.strip()
+    cookie = request.cookies.get(COOKIE)
+    if not cookie:
+        raise NotSignedIn("You are not signed in.", hint="Sign in: lease login URL")
+    check_origin(request)
+    return cookie
+
+
+def check_origin(request: HTTPConnection) -> None:
+    """A lease's own pages run on another origin, and must never act as the visitor here. Raises `NotAllowed`."""
+    site = request.headers.get("sec-fetch-site")
+    origin = request.headers.get("origin")
+    scheme = {"ws": "http", "wss": "https"}.get(request.url.scheme, request.url.scheme)
+    own = f"{scheme}://{request.headers.get('host', '')}"
+    safe = request.scope.get("method") in SAFE  # a WebSocket has no method, and is not
+    foreign = (origin is not None and origin != own) or site in ("cross-site", "same-site")
+    navigation = request.headers.get("sec-fetch-mode") == "navigate" and safe
+    unproven = origin is None and site is None and not safe
+    if (foreign and not navigation) or unproven:
+        raise NotAllowed("That call came from another site's page.")
+
+
+def principal(request: Request, unit: Unit) -> Principal:
+    who = people.authenticate(unit, secret_of(request))
+    if who.lease_id is not None:
+        raise NotAllowed("That token opens one lease's endpoint only.")
+    return who
+
+
+Caller = Annotated[Principal, Depends(principal)]
+
+
+def admin(caller: Caller) -> Principal:
+    if not caller.admin:
+        raise NotAllowed("Only admins may do that.")
+    return caller
+
+
+Admin = Annotated[Principal, Depends(admin)]
+
+
+def core(request: Request) -> CoreSettings:
+    settings: CoreSettings = request.app.state.settings
+    return settings
+
+
+def limits(request: Request) -> LimitSettings:
+    settings: LimitSettings = request.app.state.limits
+    return settings
+
+
+Core = Annotated[CoreSettings, Depends(core)]
+Limits = Annotated[LimitSettings, Depends(limits)]

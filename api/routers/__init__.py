@@ -1,0 +1,1 @@
+"""One file a noun, each operation a few lines over a service."""

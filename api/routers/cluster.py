@@ -1,0 +1,56 @@
+"""Nodes, devices, what is free, the catalogue and registries."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Header
+
+from api.deps import Admin, Caller, Now, Unit
+from leasing.errors import NotSignedIn
+from leasing.schema.cluster import DevicePage, DevicePatch, NodePage, NodePatch, OfferPage
+from leasing.schema.report import NodeReport, ReportAccepted
+from leasing.service import cluster, report
+from leasing.states import NodeIntent
+
+router = APIRouter(tags=["cluster"])
+
+
+@router.get("/offers", summary="What is free now")
+def show_offers(unit: Unit, _: Caller, now: Now) -> OfferPage:
+    return cluster.offers(unit, now=now)
+
+
+@router.get("/nodes", summary="The nodes")
+def list_nodes(unit: Unit, _: Caller, now: Now) -> NodePage:
+    return cluster.nodes(unit, now=now)
+
+
+@router.patch("/nodes/{name}", summary="Cordon or open a node")
+def change_node(name: str, ask: NodePatch, unit: Unit, caller: Admin, now: Now) -> NodePage:
+    cluster.set_node_intent(unit, name, NodeIntent(ask.intent), principal=caller)
+    return cluster.nodes(unit, now=now)
+
+
+@router.post("/nodes/{name}/report", summary="What a node's sampler has seen")
+def take_report(
+    name: str, seen: NodeReport, unit: Unit, now: Now, authorization: Annotated[str, Header()] = ""
+) -> ReportAccepted:
+    """With the node's own token, which is good for nothing else."""
+    node = cluster.authenticate_node(unit, name, authorization.removeprefix("Bearer "))
+    if node is None:
+        raise NotSignedIn(
+            "That is not this node's token.", hint="Restart the node's sampler with its present token."
+        )
+    return report.ingest(unit, node, seen, now=now)
+
+
+@router.get("/devices", summary="The devices")
+def list_devices(unit: Unit, _: Caller, now: Now) -> DevicePage:
+    return cluster.devices(unit, now=now)
+
+
+@router.patch("/devices/{uuid}", summary="Cordon or open a device")
+def change_device(uuid: str, ask: DevicePatch, unit: Unit, caller: Admin, now: Now) -> DevicePage:
+    cluster.set_device_intent(unit, uuid, NodeIntent(ask.intent), principal=caller)
+    return cluster.devices(unit, now=now)

@@ -1,0 +1,64 @@
+"""Is it up, is it ready, and what does it measure? For machines."""
+
+from __future__ import annotations
+
+import hmac
+from datetime import timedelta
+
+import sqlalchemy as sa
+from alembic.runtime.migration import MigrationContext
+from fastapi import APIRouter, Depends, Request
+from fastapi.responses import PlainTextResponse, Response
+
+from api.deps import Core, Now, Unit, secret_of
+from leasing.database import schema_head
+from leasing.errors import NotAllowed, Unavailable
+from leasing.model import Node
+from leasing.service import parts, people
+
+router = APIRouter(tags=["health"])
+SCHEDULER_WITHIN = timedelta(seconds=15)
+
+
+@router.get("/healthz", summary="The process is up")
+def healthz() -> dict[str, str]:
+    return {"status": "up"}
+
+
+@router.get("/readyz", summary="Leases can be asked for and will be served")
+def readyz(unit: Unit, now: Now) -> dict[str, str]:
+    """Raises `Unavailable` naming what is missing."""
+    at = MigrationContext.configure(unit.connection()).get_current_heads()
+    if at != (schema_head(),):
+        raise Unavailable(
+            f"The database is at {', '.join(at) or 'no'} schema; this version needs {schema_head()}."
+        )
+    if not parts.alive(unit, "scheduler", within=SCHEDULER_WITHIN, now=now):
+        raise Unavailable(f"No scheduler was heard for {SCHEDULER_WITHIN.seconds} s: leases would wait.")
+    return {"status": "ready"}
+
+
+def may_watch(request: Request, unit: Unit, core: Core) -> None:
+    """Prometheus' own token, or an admin's. Raises `NotSignedIn`, `NotAllowed`."""
+    secret = secret_of(request)
+    kept = core.metrics_token_file()
+    if kept.exists() and hmac.compare_digest(kept.read_text().strip().encode(), secret.encode()):
+        return
+    if not people.authenticate(unit, secret).admin:
+        raise NotAllowed("Metrics are for admins and for the metrics token.")
+
+
+@router.get("/metrics", summary="Prometheus metrics", dependencies=[Depends(may_watch)])
+def metrics(request: Request, unit: Unit) -> Response:
+    render = request.app.state.metrics
+    return PlainTextResponse(render(unit), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+
+@router.get("/prometheus/targets", summary="Node samplers, for http_sd", dependencies=[Depends(may_watch)])
+def targets(unit: Unit) -> list[dict[str, object]]:
+    rows = unit.execute(sa.select(Node.name, Node.sampler).order_by(Node.name)).tuples()
+    return [
+        {"targets": [facts["metrics_address"]], "labels": {"node": name}}
+        for name, facts in rows
+        if facts.get("metrics_address")
+    ]

@@ -1,0 +1,92 @@
+"""Leases: ask, look, renew, release."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Header, Query
+
+from api.deps import Caller, Core, Limits, Now, Unit
+from leasing.errors import Invalid
+from leasing.schema.lease import LeaseOut, LeasePage, LeaseRequest, QueuePage, RenewRequest, WhyOut
+from leasing.service import leases, views
+from leasing.states import LeaseState
+
+router = APIRouter(tags=["leases"])
+
+
+@router.post("/leases", status_code=201, summary="Ask for a lease")
+def request_lease(
+    ask: LeaseRequest,
+    unit: Unit,
+    caller: Caller,
+    now: Now,
+    limits: Limits,
+    core: Core,
+    idempotency_key: Annotated[str | None, Header(max_length=200)] = None,
+) -> LeaseOut:
+    """The same key again answers with the same lease."""
+    lease = leases.request(
+        unit, ask, principal=caller, limits=limits, idempotency_key=idempotency_key, now=now
+    )
+    return views.lease_out(unit, lease, now=now, gateway_url=core.gateway_url)
+
+
+@router.get("/leases", summary="Leases, newest first")
+def list_leases(  # noqa: PLR0917 - FastAPI passes every one by name
+    unit: Unit,
+    caller: Caller,
+    now: Now,
+    core: Core,
+    everyone: bool = False,
+    ended: bool = False,
+    state: Annotated[str | None, Query(max_length=20)] = None,
+    cursor: Annotated[str | None, Query(max_length=40)] = None,
+    limit: Annotated[int, Query(ge=1, le=views.MAX_PAGE)] = 100,
+) -> LeasePage:
+    if state is not None and state not in set(LeaseState):
+        raise Invalid(f"{state!r} is not a state.", hint=f"States: {', '.join(LeaseState)}.")
+    return views.lease_page(
+        unit,
+        principal=caller,
+        everyone=everyone,
+        ended=ended,
+        state=state,
+        cursor=cursor,
+        limit=limit,
+        now=now,
+        gateway_url=core.gateway_url,
+    )
+
+
+@router.get("/leases/{ref}", summary="One lease, by id or name")
+def show_lease(ref: str, unit: Unit, caller: Caller, now: Now, core: Core) -> LeaseOut:
+    lease = leases.find(unit, ref, principal=caller)
+    return views.lease_out(unit, lease, now=now, gateway_url=core.gateway_url)
+
+
+@router.delete("/leases/{ref}", summary="Release a lease")
+def release_lease(ref: str, unit: Unit, caller: Caller, now: Now, core: Core) -> LeaseOut:
+    """Idempotent: one that is over already is answered as it is."""
+    lease = leases.find(unit, ref, principal=caller, lock=True)
+    leases.release(unit, lease, principal=caller, now=now)
+    return views.lease_out(unit, lease, now=now, gateway_url=core.gateway_url)
+
+
+@router.post("/leases/{ref}/renew", summary="Move a lease's deadline")
+def renew_lease(
+    ref: str, ask: RenewRequest, unit: Unit, caller: Caller, now: Now, limits: Limits, core: Core
+) -> LeaseOut:
+    lease = leases.find(unit, ref, principal=caller, lock=True)
+    leases.renew(unit, lease, ask, principal=caller, limits=limits, now=now)
+    return views.lease_out(unit, lease, now=now, gateway_url=core.gateway_url)
+
+
+@router.get("/leases/{ref}/why", summary="Why a lease is where it is")
+def why_lease(ref: str, unit: Unit, caller: Caller, now: Now) -> WhyOut:
+    return views.why(unit, leases.find(unit, ref, principal=caller), now=now)
+
+
+@router.get("/queue", summary="Who waits, in the order of service")
+def show_queue(unit: Unit, _: Caller) -> QueuePage:
+    return views.queue(unit)

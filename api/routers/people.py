@@ -1,0 +1,82 @@
+"""Users, tokens and signing in."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from uuid import UUID
+
+from fastapi import APIRouter
+
+from api.deps import Admin, Caller, Core, Now, Unit
+from leasing import __version__
+from leasing.errors import NotAllowed
+from leasing.model import TokenKind
+from leasing.schema.people import (
+    MeOut,
+    SigninIn,
+    SigninLinkOut,
+    TokenIn,
+    TokenOut,
+    TokenPage,
+    UserIn,
+    UserOut,
+    UserPage,
+    UserPatch,
+)
+from leasing.service import people
+from leasing.units import parse_duration
+
+router = APIRouter(tags=["people"])
+
+
+@router.get("/me", summary="Who you are")
+def me(caller: Caller, core: Core) -> MeOut:
+    return MeOut(name=caller.name, role=caller.role, version=__version__, gateway_url=core.gateway_url)
+
+
+@router.post("/signin", status_code=201, summary="Exchange a one-time link for a token")
+def sign_in(ask: SigninIn, unit: Unit, now: Now) -> TokenOut:
+    user, secret = people.sign_in(unit, ask.secret, TokenKind.API, ask.label, now=now)
+    made = next(one for one in people.tokens(unit, people.authenticate(unit, secret)).items)
+    return made.model_copy(update={"secret": secret, "user": user.name})
+
+
+@router.get("/users", summary="Everybody")
+def list_users(unit: Unit, _: Admin) -> UserPage:
+    return people.users(unit)
+
+
+@router.post("/users", status_code=201, summary="Make a user")
+def create_user(ask: UserIn, unit: Unit, caller: Admin) -> UserOut:
+    return people.create_user(unit, ask, principal=caller)
+
+
+@router.patch("/users/{name}", summary="Change a user")
+def change_user(name: str, ask: UserPatch, unit: Unit, caller: Admin, now: Now) -> UserOut:
+    return people.update_user(unit, name, ask, principal=caller, now=now)
+
+
+@router.post("/users/{name}/signin-link", status_code=201, summary="Make a one-time sign-in link")
+def make_link(name: str, unit: Unit, caller: Caller, now: Now, core: Core) -> SigninLinkOut:
+    """Admins for anybody, everyone for themselves (to sign in on another machine)."""
+    if not caller.admin and name != caller.name:
+        raise NotAllowed("Only admins make sign-in links for others.")
+    secret, expires_at = people.signin_secret(unit, name, now=now, actor=caller.actor)
+    return SigninLinkOut(url=f"{core.url}/signin?secret={secret}", expires_at=expires_at)
+
+
+@router.get("/tokens", summary="Your tokens")
+def list_tokens(unit: Unit, caller: Caller) -> TokenPage:
+    return people.tokens(unit, caller)
+
+
+@router.post("/tokens", status_code=201, summary="Make a token")
+def create_token(ask: TokenIn, unit: Unit, caller: Caller, now: Now) -> TokenOut:
+    """Its secret is in this answer and nowhere else."""
+    expires_at = now + timedelta(seconds=parse_duration(ask.ttl)) if ask.ttl else None
+    return people.create_token(unit, caller, label=ask.label, user=ask.user, expires_at=expires_at)
+
+
+@router.delete("/tokens/{token_id}", status_code=204, summary="Revoke a token")
+def revoke_token(token_id: UUID, unit: Unit, caller: Caller, now: Now) -> None:
+    people.revoke_token(unit, caller, token_id, now=now)

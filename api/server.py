@@ -1,0 +1,75 @@
+"""Serving the api until told to stop."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+
+import uvicorn
+from fastapi import FastAPI
+from sqlalchemy.exc import OperationalError
+
+from api import certificate
+from leasing.database import Sessions, now
+from leasing.service import parts
+from leasing.settings.core import CoreSettings
+
+log = logging.getLogger(__name__)
+GRACE_SECONDS = 2
+
+
+def run(app: FastAPI, settings: CoreSettings, sessions: Sessions, stop: threading.Event) -> None:
+    """Serve on the settings' address, with TLS where it is not loopback; return soon after `stop` is set."""
+    files = certificate.ensure(settings) if settings.tls else None
+    server = uvicorn.Server(
+        uvicorn.Config(
+            app,
+            host=settings.listen,
+            port=settings.port,
+            loop="uvloop",
+            http="httptools",
+            ws="websockets-sansio",
+            access_log=False,
+            log_config=None,
+            server_header=False,
+            proxy_headers=False,
+            timeout_graceful_shutdown=GRACE_SECONDS,
+            ssl_certfile=files[0] if files else None,
+            ssl_keyfile=files[1] if files else None,
+        )
+    )
+
+    def watch() -> None:
+        stop.wait()
+        app.state.fanout.stop()  # endless streams end now; others get the grace
+        server.should_exit = True
+
+    threading.Thread(target=watch, name="stop", daemon=True).start()
+    threading.Thread(target=beat, args=(sessions, "api", stop), name="heartbeat", daemon=True).start()
+    server.run()
+
+
+def beat(
+    sessions: Sessions, role: str, stop: threading.Event, each: Callable[[], None] = lambda: None
+) -> None:
+    """Say every few seconds that this process lives, until `stop`; a database that is away is waited for."""
+    part_id = None
+    while not stop.is_set():
+        try:
+            with sessions.begin() as session:
+                if part_id is None:
+                    part_id = parts.join(session, role)
+                else:
+                    parts.beat(session, part_id, now=now(session))
+            each()
+        except OperationalError:
+            log.info("no heartbeat, the database is away role=%s at=%d", role, time.time())
+        stop.wait(parts.BEAT_SECONDS)
+    if part_id is not None:
+        try:
+            with sessions.begin() as session:
+                parts.leave(session, part_id)
+        except OperationalError:
+            log.info("the database was gone before this process role=%s", role)

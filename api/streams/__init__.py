@@ -1,0 +1,1 @@
+"""Where bytes are streamed: events, logs, terminals. The only async part of the api."""

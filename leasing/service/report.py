@@ -1,0 +1,280 @@
+"""Taking in what a node's sampler reports: capacity, devices, foreign use, samples and signals."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
+
+from leasing.model import Allocation, Device, DeviceUsage, Node, NodeUsage, Run, RunSample, SignalKind
+from leasing.schema.report import ContainerReport, DeviceReport, NodeReport, ReportAccepted
+from leasing.service import events, signals
+from leasing.service.cluster import WHOLE
+from leasing.service.signals import Observation
+from leasing.settings.idle import IdleSettings
+from leasing.states import DeviceHealth
+
+INTERVAL_SECONDS = 2.0
+RESERVED_MEMORY = 512 * 1024**2
+"""Of a node's memory, kept for the machine itself."""
+
+FACTS = {
+    "sequence", "boot_id", "hostname", "cpus", "memory_bytes", "cpu_utilization_ratio", "memory_used_bytes",
+    "nvml_driver_version", "nvml_absent_reason", "metrics_address",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Holder:
+    """An open run on the node: whose container it is, and the devices it holds."""
+
+    run_id: UUID
+    lease_id: UUID
+    container_id: str | None
+    devices: frozenset[UUID]
+
+
+def ingest(session: Session, node: Node, report: NodeReport, *, now: datetime) -> ReportAccepted:
+    """Write one report. One older than the last of the same boot is passed over: reports may overtake each other."""
+    holders = _holders(session, node.id)
+    known = [holder.container_id for holder in holders if holder.container_id]
+    last = node.sampler
+    if last.get("boot_id") == report.boot_id and 0 <= last.get("sequence", -1) - report.sequence < 1000:
+        return ReportAccepted(known_containers=known, interval_seconds=INTERVAL_SECONDS)
+    node.sampler = report.model_dump(include=FACTS)
+    node.sampler_seen_at = now
+    _capacity(session, node.id, report)
+    if report.devices is not None:
+        topology = [link.model_dump() for link in report.links]
+        if node.topology != topology:
+            node.topology = topology
+        _devices(session, node, report.devices, holders, now)
+    _samples(session, report, holders, now)
+    return ReportAccepted(known_containers=known, interval_seconds=INTERVAL_SECONDS)
+
+
+def _holders(session: Session, node_id: UUID) -> list[Holder]:
+    rows = session.execute(
+        sa.select(
+            Run.id,
+            Run.lease_id,
+            Run.container_id,
+            sa.func.array_agg(Allocation.device_id, type_=sa.ARRAY(sa.Uuid)),
+        )
+        .outerjoin(Allocation, sa.and_(Allocation.run_id == Run.id, Allocation.released_at.is_(None)))
+        .where(Run.node_id == node_id, Run.released_at.is_(None))
+        .group_by(Run.id)
+    ).tuples()
+    return [
+        Holder(run_id, lease_id, container_id, frozenset(device for device in devices if device is not None))
+        for run_id, lease_id, container_id, devices in rows
+    ]
+
+
+def _capacity(session: Session, node_id: UUID, report: NodeReport) -> None:
+    """What the node has; never below what is placed there, so that a shrunk node drains instead of failing."""
+    cpus = int(report.cpus * 1000)
+    memory = max(0, report.memory_bytes - RESERVED_MEMORY)
+    session.execute(
+        sa.update(NodeUsage)
+        .where(NodeUsage.node_id == node_id)
+        .values(
+            cpus_millis=sa.func.greatest(cpus, NodeUsage.cpus_used_millis),
+            memory_bytes=sa.func.greatest(memory, NodeUsage.memory_used_bytes),
+        )
+    )
+
+
+def _devices(
+    session: Session, node: Node, reports: list[DeviceReport], holders: list[Holder], now: datetime
+) -> None:
+    known = {
+        device.uuid: device
+        for device in session.execute(sa.select(Device).where(Device.node_id == node.id)).scalars()
+    }
+    owners: dict[str | None, Holder] = {
+        holder.container_id: holder for holder in holders if holder.container_id
+    }
+    for report in reports:
+        device = known.pop(report.uuid, None)
+        if device is None:
+            device = _appeared(session, node, report)
+        _health(session, node, device, DeviceHealth(report.health), report.health_reason)
+        _inventory(device, report, now)
+        if report.processes is not None:
+            _foreign(session, node, device, report, owners, now)
+    for device in known.values():
+        _health(session, node, device, DeviceHealth.RETIRED, "no longer reported")
+    session.flush()
+
+
+def _appeared(session: Session, node: Node, report: DeviceReport) -> Device:
+    device = Device(
+        node_id=node.id,
+        uuid=report.uuid,
+        parent_uuid=report.parent_uuid,
+        index=report.index,
+        model=report.model,
+        memory_bytes=report.memory_bytes,
+        health=DeviceHealth.OK,
+        foreign_processes=[],
+    )
+    session.add(device)
+    session.flush()
+    # a MIG parent is leased through its instances
+    share = 0 if report.mig_enabled else WHOLE
+    session.add(DeviceUsage(device_id=device.id, share=share, memory_bytes=report.memory_bytes))
+    message = f"{report.model} {report.uuid} appeared on {node.name}"
+    events.record(
+        session, "device.appeared", message, actor=f"node:{node.name}", node_id=node.id, device_id=device.id
+    )
+    return device
+
+
+def _inventory(device: Device, report: DeviceReport, now: datetime) -> None:
+    device.index, device.model, device.memory_bytes = report.index, report.model, report.memory_bytes
+    device.numa_node, device.pci_bus_id, device.mig_enabled = (
+        report.numa_node,
+        report.pci_bus_id,
+        report.mig_enabled,
+    )
+    device.utilization_ratio, device.memory_used_bytes = report.utilization_ratio, report.memory_used_bytes
+    device.power_watts, device.temperature_celsius = report.power_watts, report.temperature_celsius
+    device.sampled_at = now
+
+
+def _health(session: Session, node: Node, device: Device, health: DeviceHealth, reason: str) -> None:
+    if device.health == health:
+        device.health_reason = reason
+        return
+    kind = "device.recovered" if health is DeviceHealth.OK else f"device.{health}"
+    message = f"{device.model} {device.uuid} on {node.name} is {health}" + (f": {reason}" if reason else "")
+    device.health, device.health_reason = health, reason
+    events.record(session, kind, message, actor=f"node:{node.name}", node_id=node.id, device_id=device.id)
+
+
+def _foreign(
+    session: Session,
+    node: Node,
+    device: Device,
+    report: DeviceReport,
+    owners: dict[str | None, Holder],
+    now: datetime,
+) -> None:
+    """A process is foreign unless it runs in the container of a run that holds this very device."""
+    foreign = []
+    for process in report.processes or ():
+        holder = owners.get(process.container_id)
+        if holder is None or device.id not in holder.devices:
+            foreign.append(process.model_dump())
+    if foreign and device.foreign_since is None:
+        device.foreign_since = now
+        message = f"a process that no lease owns uses {device.model} {device.uuid} on {node.name}"
+        events.record(
+            session, "device.foreign", message, actor=f"node:{node.name}", node_id=node.id, device_id=device.id,
+            data={"processes": foreign[:20]},
+        )  # fmt: skip
+    elif not foreign and device.foreign_since is not None:
+        device.foreign_since = None
+        message = f"no foreign process is left on {device.model} {device.uuid} on {node.name}"
+        events.record(
+            session,
+            "device.foreign_ended",
+            message,
+            actor=f"node:{node.name}",
+            node_id=node.id,
+            device_id=device.id,
+        )
+    if device.foreign_processes != foreign:
+        device.foreign_processes = foreign
+
+
+def _samples(session: Session, report: NodeReport, holders: list[Holder], now: datetime) -> None:
+    containers = {container.container_id: container for container in report.containers}
+    sampled = [
+        (holder, containers[holder.container_id]) for holder in holders if holder.container_id in containers
+    ]
+    if not sampled:
+        return
+    before = {
+        sample.run_id: sample
+        for sample in session.execute(
+            sa.select(RunSample).where(RunSample.run_id.in_([holder.run_id for holder, _ in sampled]))
+        ).scalars()
+    }
+    devices = _device_samples(session, holders)
+    idle = IdleSettings()
+    observations: list[Observation] = []
+    values = []
+    for holder, container in sampled:
+        old = before.get(holder.run_id)
+        cores = _rate(old.cpu_seconds_total if old else None, container.cpu_seconds_total, old, now)
+        traffic = _rate(_network(old), _network(container), old, now)
+        gpu, gpu_memory = _combined([devices[device] for device in holder.devices])
+        values.append(
+            {
+                "run_id": holder.run_id,
+                "at": now,
+                "cpu_seconds_total": container.cpu_seconds_total,
+                "cpu_cores": cores,
+                "memory_working_set_bytes": container.memory_working_set_bytes,
+                "network_rx_bytes_total": container.network_rx_bytes_total,
+                "network_tx_bytes_total": container.network_tx_bytes_total,
+                "gpu_utilization_ratio": gpu,
+                "gpu_memory_used_bytes": gpu_memory,
+            }
+        )
+        for kind, value, threshold in (
+            (SignalKind.CPU, cores, idle.cpu_cores),
+            (SignalKind.NETWORK, traffic, idle.network_bytes_per_second),
+            (SignalKind.GPU, gpu, idle.gpu_ratio),
+        ):
+            if value is not None:
+                observations.append(Observation(holder.lease_id, kind, value, value >= threshold))
+    new = insert(RunSample).values(values)
+    session.execute(
+        new.on_conflict_do_update(
+            index_elements=[RunSample.run_id],
+            set_={name: new.excluded[name] for name in values[0] if name != "run_id"},
+        )
+    )
+    signals.observe(session, observations, now=now)
+
+
+def _device_samples(session: Session, holders: list[Holder]) -> dict[UUID, tuple[float | None, int | None]]:
+    ids = {device for holder in holders for device in holder.devices}
+    found: dict[UUID, tuple[float | None, int | None]] = defaultdict(lambda: (None, None))
+    if ids:
+        for device in session.execute(sa.select(Device).where(Device.id.in_(ids))).scalars():
+            if device.health == DeviceHealth.OK:
+                found[device.id] = (device.utilization_ratio, device.memory_used_bytes)
+    return found
+
+
+def _combined(samples: list[tuple[float | None, int | None]]) -> tuple[float | None, int | None]:
+    """The busiest device and the memory of all; None as soon as one of them cannot be measured."""
+    ratios = [ratio for ratio, _ in samples if ratio is not None]
+    memories = [memory for _, memory in samples if memory is not None]
+    return (
+        max(ratios) if samples and len(ratios) == len(samples) else None,
+        sum(memories) if samples and len(memories) == len(samples) else None,
+    )
+
+
+def _network(sample: RunSample | ContainerReport | None) -> float | None:
+    if sample is None or sample.network_rx_bytes_total is None or sample.network_tx_bytes_total is None:
+        return None
+    return sample.network_rx_bytes_total + sample.network_tx_bytes_total
+
+
+def _rate(before: float | None, after: float | None, old: RunSample | None, now: datetime) -> float | None:
+    """A counter's growth per second; None for a first reading, and for a counter that began anew."""
+    if before is None or after is None or old is None or after < before:
+        return None
+    seconds = (now - old.at).total_seconds()
+    return (after - before) / seconds if seconds > 0 else None
