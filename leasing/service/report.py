@@ -64,14 +64,14 @@ def _holders(session: Session, node_id: UUID) -> list[Holder]:
             Run.id,
             Run.lease_id,
             Run.container_id,
-            sa.func.array_agg(Allocation.device_id, type_=sa.ARRAY(sa.Uuid)),
+            sa.func.array_remove(sa.func.array_agg(Allocation.device_id), None, type_=sa.ARRAY(sa.Uuid)),
         )
         .outerjoin(Allocation, sa.and_(Allocation.run_id == Run.id, Allocation.released_at.is_(None)))
         .where(Run.node_id == node_id, Run.released_at.is_(None))
         .group_by(Run.id)
     ).tuples()
     return [
-        Holder(run_id, lease_id, container_id, frozenset(device for device in devices if device is not None))
+        Holder(run_id, lease_id, container_id, frozenset(devices))
         for run_id, lease_id, container_id, devices in rows
     ]
 

@@ -1,0 +1,253 @@
+"""NVIDIA's management library: the only place that imports `pynvml` (from NVIDIA's distribution nvidia-ml-py).
+
+"Cannot be measured" is None, never 0 and never an exception: hardware says NotSupported, an older driver
+FunctionNotFound, and both mean the same. Only a library that is not there or not usable at all is told apart.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pynvml
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+
+# NVML's common-ancestor levels (nvmlGpuTopologyLevel_t), nearest first, as ranks: higher is better. NVLink beats all.
+RANKS = {0: 60, 10: 50, 20: 40, 30: 30, 40: 20, 50: 10}
+NVLINK_RANK = 100
+
+LOST = {"NVMLError_GpuIsLost", "NVMLError_NotFound", "NVMLError_ResetRequired"}
+AGAIN = {"NVMLError_Uninitialized", "NVMLError_LibRmVersionMismatch", "NVMLError_DriverNotLoaded"}
+NO_VALUE = pynvml.NVML_VALUE_NOT_AVAILABLE_ulonglong.value
+
+
+@dataclass(frozen=True)
+class Process:
+    """A process on a device, by its host PID. `memory_bytes` is None where the driver hides it."""
+
+    pid: int
+    memory_bytes: int | None
+
+
+@dataclass(frozen=True)
+class Device:
+    """A device as NVML sees it now. `health` is ok, lost or faulty."""
+
+    uuid: str
+    index: int
+    model: str
+    memory_bytes: int
+    health: str = "ok"
+    health_reason: str = ""
+    parent_uuid: str | None = None
+    mig_enabled: bool = False
+    numa_node: int | None = None
+    pci_bus_id: str | None = None
+    utilization_ratio: float | None = None
+    memory_used_bytes: int | None = None
+    power_watts: float | None = None
+    temperature_celsius: float | None = None
+    processes: tuple[Process, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Inventory:
+    """One look at everything. `absent_reason` says why there is no NVML; then there are no devices to speak of."""
+
+    driver_version: str | None
+    absent_reason: str | None
+    devices: tuple[Device, ...] | None
+    links: dict[tuple[str, str], int] = field(default_factory=dict)
+
+
+class Nvml:
+    """NVML, loaded at the first look, and again after the driver restarted."""
+
+    def __init__(self, library: Path | None = None) -> None:
+        self._library = library
+        self._ready = False
+        self._links: tuple[tuple[str, ...], dict[tuple[str, str], int]] = ((), {})
+        self._known: dict[int, Device] = {}
+
+    def look(self) -> Inventory:
+        """The devices now. A machine without NVML has none, with the reason; a lost device is among the rest."""
+        try:
+            self._start()
+        except pynvml.NVMLError as error:
+            self._known.clear()
+            return Inventory(None, _absent(error), devices=())
+        try:
+            version = str(pynvml.nvmlSystemGetDriverVersion())
+            devices = tuple(self._devices())
+        except pynvml.NVMLError as error:
+            self.close()  # the next look starts anew
+            return Inventory(None, f"NVML failed: {error}", devices=None)
+        return Inventory(version, None, devices, self._topology(devices))
+
+    def close(self) -> None:
+        """Let go of the library."""
+        if self._ready:
+            self._ready = False
+            try:
+                pynvml.nvmlShutdown()
+            except pynvml.NVMLError as error:
+                log.info("NVML did not shut down error=%s", error)
+
+    def _start(self) -> None:
+        if self._ready:
+            return
+        if self._library is not None:
+            # loaded by path before the wrapper looks for the name: it then finds this one
+            ctypes.CDLL(str(self._library), mode=ctypes.RTLD_GLOBAL)
+        pynvml.nvmlInit()
+        self._ready = True
+
+    def _devices(self) -> list[Device]:
+        found: list[Device] = []
+        for index in range(pynvml.nvmlDeviceGetCount()):
+            try:
+                handle = pynvml.nvmlDeviceGetHandleByIndex(index)
+                device = _device(handle, index)
+                self._known[index] = device
+                found.append(device)
+                if device.mig_enabled:
+                    found.extend(_instances(handle, device))
+            except pynvml.NVMLError as error:
+                if type(error).__name__ in AGAIN:
+                    raise
+                if (lost := self._lost(index, error)) is not None:
+                    found.append(lost)
+        return found
+
+    def _lost(self, index: int, error: pynvml.NVMLError) -> Device | None:
+        """A device that does not answer, by what was known of it before; None for one never seen."""
+        known = self._known.get(index)
+        if known is None:
+            log.warning("device does not answer and was never seen index=%d error=%s", index, error)
+            return None
+        health = "lost" if type(error).__name__ in LOST else "faulty"
+        return Device(
+            uuid=known.uuid,
+            index=index,
+            model=known.model,
+            memory_bytes=known.memory_bytes,
+            health=health,
+            health_reason=str(error),
+            mig_enabled=known.mig_enabled,
+            numa_node=known.numa_node,
+            pci_bus_id=known.pci_bus_id,
+        )
+
+    def _topology(self, devices: tuple[Device, ...]) -> dict[tuple[str, str], int]:
+        """How well each pair is connected; asked once for a set of devices, for it does not change."""
+        whole = tuple(
+            device.uuid for device in devices if device.parent_uuid is None and device.health == "ok"
+        )
+        if self._links[0] != whole:
+            handles = {uuid: pynvml.nvmlDeviceGetHandleByUUID(uuid) for uuid in whole}
+            links = {}
+            for position, one in enumerate(whole):
+                for other in whole[position + 1 :]:
+                    rank = _rank(handles[one], handles[other])
+                    if rank is not None:
+                        links[one, other] = rank
+            self._links = (whole, links)
+        return self._links[1]
+
+
+def _device(handle: Any, index: int) -> Device:
+    memory = pynvml.nvmlDeviceGetMemoryInfo(handle)
+    pci = _maybe(pynvml.nvmlDeviceGetPciInfo, handle)
+    use = _maybe(pynvml.nvmlDeviceGetUtilizationRates, handle)
+    watts = _maybe(pynvml.nvmlDeviceGetPowerUsage, handle)
+    degrees = _maybe(pynvml.nvmlDeviceGetTemperature, handle, pynvml.NVML_TEMPERATURE_GPU)
+    mig = _maybe(pynvml.nvmlDeviceGetMigMode, handle)
+    numa = _maybe(pynvml.nvmlDeviceGetNumaNodeId, handle)
+    return Device(
+        uuid=str(pynvml.nvmlDeviceGetUUID(handle)),
+        index=index,
+        model=str(pynvml.nvmlDeviceGetName(handle)),
+        memory_bytes=int(memory.total),
+        mig_enabled=bool(mig and mig[0] == pynvml.NVML_DEVICE_MIG_ENABLE),
+        numa_node=numa if isinstance(numa, int) and 0 <= numa < 4096 else None,
+        pci_bus_id=_text(pci.busId) if pci else None,
+        utilization_ratio=use.gpu / 100 if use else None,
+        memory_used_bytes=int(memory.used),
+        power_watts=watts / 1000 if watts is not None else None,
+        temperature_celsius=float(degrees) if degrees is not None else None,
+        processes=_processes(handle),
+    )
+
+
+def _instances(parent: Any, device: Device) -> list[Device]:
+    """The MIG instances that an admin made on a device."""
+    found = []
+    for number in range(_maybe(pynvml.nvmlDeviceGetMaxMigDeviceCount, parent) or 0):
+        handle = _maybe(pynvml.nvmlDeviceGetMigDeviceHandleByIndex, parent, number)
+        if handle is None:
+            continue
+        memory = _maybe(pynvml.nvmlDeviceGetMemoryInfo, handle)
+        found.append(
+            Device(
+                uuid=str(pynvml.nvmlDeviceGetUUID(handle)),
+                index=device.index,
+                model=str(_maybe(pynvml.nvmlDeviceGetName, handle) or device.model),
+                memory_bytes=int(memory.total) if memory else 0,
+                parent_uuid=device.uuid,
+                numa_node=device.numa_node,
+                pci_bus_id=device.pci_bus_id,
+                memory_used_bytes=int(memory.used) if memory else None,
+                processes=_processes(handle),
+            )
+        )
+    return found
+
+
+def _processes(handle: Any) -> tuple[Process, ...] | None:
+    """Compute and graphics processes together, each once; None where the driver does not tell."""
+    lists = [
+        _maybe(pynvml.nvmlDeviceGetComputeRunningProcesses, handle),
+        _maybe(pynvml.nvmlDeviceGetGraphicsRunningProcesses, handle),
+    ]
+    if all(one is None for one in lists):
+        return None
+    found: dict[int, int | None] = {}
+    for process in (process for one in lists for process in one or ()):
+        used = process.usedGpuMemory
+        found[process.pid] = None if used is None or used == NO_VALUE else int(used)
+    return tuple(Process(pid, memory) for pid, memory in sorted(found.items()))
+
+
+def _rank(one: Any, other: Any) -> int | None:
+    status = _maybe(pynvml.nvmlDeviceGetP2PStatus, one, other, pynvml.NVML_P2P_CAPS_INDEX_NVLINK)
+    if status == pynvml.NVML_P2P_STATUS_OK:
+        return NVLINK_RANK
+    level = _maybe(pynvml.nvmlDeviceGetTopologyCommonAncestor, one, other)
+    return RANKS.get(level) if level is not None else None
+
+
+def _maybe(call: Callable[..., T], *arguments: Any) -> T | None:
+    """The value, or None where this device, driver or library does not have it. Losing the device is still raised."""
+    try:
+        return call(*arguments)
+    except pynvml.NVMLError as error:
+        if type(error).__name__ in LOST | AGAIN:
+            raise
+        return None
+
+
+def _text(value: bytes | str) -> str:
+    return value.decode() if isinstance(value, bytes) else value
+
+
+def _absent(error: pynvml.NVMLError) -> str:
+    if isinstance(error, pynvml.NVMLError_LibraryNotFound):
+        return "no NVIDIA driver"
+    return f"NVML does not start: {error}"

@@ -1,0 +1,88 @@
+"""One pass over everything that is measured on a node, as the report that goes to the api."""
+
+from __future__ import annotations
+
+from leasing.schema.report import ContainerReport, DeviceReport, LinkReport, NodeReport, ProcessReport
+from monitoring.cgroups import Cgroups, Usage, container_of
+from monitoring.machine import MachineReader, network_bytes, process_name
+from monitoring.nvml import Device, Nvml, Process
+
+
+class Sampler:
+    """Samples when asked; keeps what makes the next sample cheap."""
+
+    def __init__(
+        self, nvml: Nvml, cgroups: Cgroups, machine: MachineReader, *, metrics_address: str | None
+    ) -> None:
+        self._nvml = nvml
+        self._cgroups = cgroups
+        self._machine = machine
+        self._metrics_address = metrics_address
+        self._sequence = 0
+
+    def sample(self) -> NodeReport:
+        """What there is now."""
+        self._sequence += 1
+        machine = self._machine.read()
+        inventory = self._nvml.look()
+        return NodeReport(
+            sequence=self._sequence,
+            boot_id=machine.boot_id,
+            hostname=machine.hostname,
+            cpus=machine.cpus,
+            memory_bytes=machine.memory_bytes,
+            cpu_utilization_ratio=machine.cpu_utilization_ratio,
+            memory_used_bytes=machine.memory_used_bytes,
+            nvml_driver_version=inventory.driver_version,
+            nvml_absent_reason=inventory.absent_reason,
+            metrics_address=self._metrics_address,
+            devices=None if inventory.devices is None else [_device(device) for device in inventory.devices],
+            links=[LinkReport(a=a, b=b, rank=rank) for (a, b), rank in inventory.links.items()],
+            containers=[_container(usage) for usage in self._cgroups.sample()],
+        )
+
+    def close(self) -> None:
+        self._nvml.close()
+        self._cgroups.close()
+
+
+def _device(device: Device) -> DeviceReport:
+    return DeviceReport(
+        uuid=device.uuid,
+        index=device.index,
+        model=device.model,
+        memory_bytes=device.memory_bytes,
+        parent_uuid=device.parent_uuid,
+        mig_enabled=device.mig_enabled,
+        numa_node=device.numa_node,
+        pci_bus_id=device.pci_bus_id,
+        health="ok" if device.health == "ok" else "lost" if device.health == "lost" else "faulty",
+        health_reason=device.health_reason,
+        utilization_ratio=device.utilization_ratio,
+        memory_used_bytes=device.memory_used_bytes,
+        power_watts=device.power_watts,
+        temperature_celsius=device.temperature_celsius,
+        processes=None if device.processes is None else [_process(process) for process in device.processes],
+    )
+
+
+def _process(process: Process) -> ProcessReport:
+    return ProcessReport(
+        pid=process.pid,
+        memory_bytes=process.memory_bytes,
+        container_id=container_of(process.pid),
+        name=process_name(process.pid),
+    )
+
+
+def _container(usage: Usage) -> ContainerReport:
+    network = network_bytes(usage.pid) if usage.pid is not None else None
+    return ContainerReport(
+        container_id=usage.container_id,
+        cpu_seconds_total=usage.cpu_seconds_total,
+        memory_working_set_bytes=usage.memory_working_set_bytes,
+        memory_limit_bytes=usage.memory_limit_bytes,
+        network_rx_bytes_total=network[0] if network else None,
+        network_tx_bytes_total=network[1] if network else None,
+        oom_kills=usage.oom_kills,
+    )
