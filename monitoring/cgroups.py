@@ -1,4 +1,4 @@
-"""Containers' CPU and memory, read from their cgroup files (v1 and v2): thousands of times cheaper than asking the engine.
+"""Containers' CPU and memory, from their cgroup files (v1 and v2): thousands of times cheaper than asking the engine.
 
 A container's cgroup is known by the 64 hex digits of its id, wherever it lies in the tree: under `docker/<id>` for the
 cgroupfs driver, as `docker-<id>.scope` for systemd's, below any parent.

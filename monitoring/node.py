@@ -68,7 +68,7 @@ class Node:
                 headers={"Authorization": f"Bearer {token}", "Content-Type": "application/json"},
             )
             answer.raise_for_status()
-            pause = ReportAccepted.model_validate_json(answer.content).interval_seconds
+            pause: float = ReportAccepted.model_validate_json(answer.content).interval_seconds
         except (httpx.HTTPError, OSError) as error:
             self._failures += 1
             said = f"{type(error).__name__}: {error}"

@@ -97,6 +97,7 @@ def sign_in(session: Session, secret: str, kind: TokenKind, label: str, *, now: 
         .where(
             Token.hash == hashed(secret),
             Token.kind == TokenKind.SIGNIN,
+            Token.lease_id.is_(None),  # a ticket to one endpoint signs nobody in
             Token.revoked_at.is_(None),
             Token.expires_at > now,
         )

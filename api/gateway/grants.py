@@ -1,0 +1,128 @@
+"""Who may reach which upstream: a view of the rows in memory, current or not believed at all."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import threading
+import time
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from leasing.database import Sessions
+from leasing.model import Lease, Run, Token, TokenKind, User
+from leasing.states import LeaseState, Role
+
+log = logging.getLogger(__name__)
+KINDS = (TokenKind.API, TokenKind.SESSION, TokenKind.ENDPOINT)
+ENDED_SHOWN = 500
+"""So many ended leases are remembered, to say why an endpoint is gone."""
+
+
+@dataclass(frozen=True)
+class Visitor:
+    """Who a secret stands for. `lease_id` narrows it to one lease."""
+
+    user_id: UUID
+    name: str
+    admin: bool
+    lease_id: UUID | None
+    expires_at: datetime | None
+
+
+@dataclass(frozen=True)
+class Target:
+    """A lease's endpoint, as it stands."""
+
+    lease_id: UUID
+    name: str
+    owner_id: UUID
+    state: str
+    message: str
+    port: int | None
+    address: str | None
+
+
+@dataclass(frozen=True)
+class View:
+    """Everything at one moment."""
+
+    visitors: dict[bytes, Visitor]
+    targets: dict[str, Target]
+
+
+class Grants:
+    """The view, read anew on every hint and every poll. Denies until it is loaded and while it may be out of date."""
+
+    def __init__(self, sessions: Sessions, stale_seconds: float) -> None:
+        self._sessions = sessions
+        self._stale = stale_seconds
+        self._lock = threading.Lock()
+        self._view = View({}, {})
+        self._confirmed_at = float("-inf")
+
+    def load(self) -> None:
+        """Read it. Of two at once, the later reader waits, so an older view never replaces a newer one."""
+        with self._lock:
+            began = time.monotonic()
+            with self._sessions() as session:
+                self._view = View(_visitors(session), _targets(session))
+            self._confirmed_at = began
+
+    @property
+    def current(self) -> bool:
+        """Whether it may be acted on."""
+        return time.monotonic() - self._confirmed_at <= self._stale
+
+    def visitor(self, secret: str, now: datetime) -> Visitor | None:
+        found = self._view.visitors.get(hashlib.sha256(secret.encode()).digest())
+        return found if found and (found.expires_at is None or found.expires_at > now) else None
+
+    def target(self, name: str) -> Target | None:
+        return self._view.targets.get(name)
+
+    def running(self) -> list[UUID]:
+        """Leases that have an endpoint now."""
+        return [
+            target.lease_id
+            for target in self._view.targets.values()
+            if target.state == LeaseState.RUNNING and target.port is not None
+        ]
+
+
+def _visitors(session: Session) -> dict[bytes, Visitor]:
+    rows = session.execute(
+        sa.select(Token.hash, User.id, User.name, User.role, Token.lease_id, Token.expires_at)
+        .join(User, User.id == Token.user_id)
+        .where(
+            Token.kind.in_(KINDS),
+            Token.revoked_at.is_(None),
+            User.disabled_at.is_(None),
+            sa.or_(Token.expires_at.is_(None), Token.expires_at > sa.func.now()),
+        )
+    ).tuples()
+    return {
+        bytes(secret): Visitor(user_id, name, role == Role.ADMIN, lease_id, expires_at)
+        for secret, user_id, name, role, lease_id, expires_at in rows
+    }
+
+
+def _targets(session: Session) -> dict[str, Target]:
+    columns = (Lease.id, Lease.name, Lease.owner_id, Lease.state, Lease.message, Lease.port)
+    ended = session.execute(
+        sa.select(*columns, sa.null())
+        .where(Lease.state == LeaseState.ENDED)
+        .order_by(Lease.ended_at.desc())
+        .limit(ENDED_SHOWN)
+    ).all()
+    live = session.execute(
+        sa.select(*columns, Run.address)
+        .outerjoin(Run, sa.and_(Run.lease_id == Lease.id, Run.released_at.is_(None)))
+        .where(Lease.state != LeaseState.ENDED)
+    ).all()
+    # oldest first, so that the newest lease of a name stays, and a live one always
+    return {row[1]: Target(*row) for row in (*reversed(ended), *live)}

@@ -1,0 +1,128 @@
+"""The gateway's process: grants kept current, traffic written down, the data plane served."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import logging
+import ssl
+import threading
+
+import uvloop
+from aiohttp import web
+from sqlalchemy.exc import SQLAlchemyError
+
+from api import certificate
+from api.gateway.grants import Grants
+from api.gateway.plane import Network, Plane
+from api.gateway.traffic import Counters, write
+from api.server import beat
+from leasing.database import EVENTS, GRANTS, Listener, Sessions
+from leasing.settings.core import CoreSettings
+from leasing.settings.gateway import GatewaySettings
+
+log = logging.getLogger(__name__)
+MAX_HEADER = 32 * 1024
+
+
+def run(
+    settings: CoreSettings,
+    gateway: GatewaySettings,
+    *,
+    sessions: Sessions,
+    url: str,
+    networks: list[str],
+    stop: threading.Event,
+) -> None:
+    """Serve until `stop`. `url` is the database's, for listening; `networks` are where containers live."""
+    grants, counters = Grants(sessions, gateway.stale_seconds), Counters()
+    wake = threading.Event()
+    listeners = [Listener(url, channel, "leasing-gateway-listen") for channel in (EVENTS, GRANTS)]
+    for listener in listeners:
+        threading.Thread(target=_hint, args=(listener, wake), name="listen", daemon=True).start()
+    threading.Thread(
+        target=_keep, args=(grants, wake, stop, gateway.poll_seconds), name="grants", daemon=True
+    ).start()
+    threading.Thread(target=beat, args=(sessions, "gateway", stop), name="heartbeat", daemon=True).start()
+    allowed: list[Network] = [ipaddress.ip_network(network) for network in networks]
+    plane = Plane(
+        grants, counters, sessions, gateway, api_url=settings.url, secure=settings.tls, networks=allowed
+    )
+    try:
+        uvloop.run(_serve(plane, settings, gateway, grants, counters, sessions, stop))
+    finally:
+        for listener in listeners:
+            listener.stop()
+
+
+async def _serve(
+    plane: Plane,
+    settings: CoreSettings,
+    gateway: GatewaySettings,
+    grants: Grants,
+    counters: Counters,
+    sessions: Sessions,
+    stop: threading.Event,
+) -> None:
+    runner = web.AppRunner(
+        plane.app(),
+        access_log=None,
+        handler_cancellation=True,
+        max_line_size=MAX_HEADER,
+        max_field_size=MAX_HEADER,
+    )
+    await runner.setup()
+    site = web.TCPSite(
+        runner, settings.listen, settings.gateway_port, ssl_context=_tls(settings), shutdown_timeout=2.0
+    )
+    await site.start()
+    flush = asyncio.ensure_future(_flush(counters, grants, sessions, gateway.flush_seconds))
+    try:
+        await asyncio.to_thread(stop.wait)
+    finally:
+        flush.cancel()
+        await runner.cleanup()
+        await asyncio.to_thread(_write, counters, grants, sessions)
+
+
+async def _flush(counters: Counters, grants: Grants, sessions: Sessions, seconds: float) -> None:
+    while True:
+        await asyncio.sleep(seconds)
+        await asyncio.to_thread(_write, counters, grants, sessions)
+
+
+def _write(counters: Counters, grants: Grants, sessions: Sessions) -> None:
+    taken = counters.take()
+    try:
+        write(sessions, taken, grants.running() if grants.current else [])
+    except SQLAlchemyError as error:
+        counters.give_back(taken)
+        log.warning("traffic not written error=%s", str(error).splitlines()[0])
+
+
+def _hint(listener: Listener, wake: threading.Event) -> None:
+    for _ in listener.payloads():
+        wake.set()
+
+
+def _keep(grants: Grants, wake: threading.Event, stop: threading.Event, seconds: float) -> None:
+    """Read the grants on every hint, and every so often without one."""
+    failing = False
+    while not stop.is_set():
+        wake.clear()
+        try:
+            grants.load()
+            failing = False
+        except SQLAlchemyError as error:
+            if not failing:
+                log.warning("grants not read error=%s", str(error).splitlines()[0])
+            failing = True
+        wake.wait(seconds)
+
+
+def _tls(settings: CoreSettings) -> ssl.SSLContext | None:
+    if not settings.tls:
+        return None
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(*certificate.ensure(settings))
+    return context

@@ -1,0 +1,29 @@
+"""LEASING_GATEWAY_*: the endpoints' data plane."""
+
+from __future__ import annotations
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class GatewaySettings(BaseSettings):
+    """Patience and limits of the built-in gateway."""
+
+    model_config = SettingsConfigDict(env_prefix="LEASING_GATEWAY_")
+
+    connect_seconds: float = Field(
+        default=3.0, gt=0, description="An application that does not take a connection by then is not there."
+    )
+    idle_seconds: float = Field(
+        default=3600.0, gt=0, description="A stream on which nothing moves for so long is closed."
+    )
+    poll_seconds: float = Field(default=1.0, gt=0, description="Grants are read anew at least so often.")
+    stale_seconds: float = Field(
+        default=5.0,
+        gt=0,
+        description="Grants not confirmed for so long are not believed: every call is refused.",
+    )
+    flush_seconds: float = Field(default=2.0, gt=0, description="Traffic counts are written so often.")
+    cookie_hours: float = Field(
+        default=12.0, gt=0, description="A browser's entry to one endpoint lasts so long."
+    )
