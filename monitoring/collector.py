@@ -1,13 +1,14 @@
 """The platform's state as Prometheus metrics, computed from rows at each scrape.
 
-Grammar: base units, `_seconds`, `_bytes`, `_ratio` (0 to 1), counters end in `_total`, `_info` rows join. No user text in
-hot labels: names of leases and owners stand in `leasing_lease_info` only. What cannot be measured has no series.
+Grammar: base units, `_seconds`, `_bytes`, `_ratio` (0 to 1), counters end in `_total`, `_info` rows join. No user text
+in hot labels: names of leases and owners stand in `leasing_lease_info` only. What cannot be measured has no series.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
+from typing import Any
 
 import sqlalchemy as sa
 from prometheus_client import CollectorRegistry, generate_latest
@@ -242,7 +243,7 @@ class Rows(Collector):
         return family
 
     def _histogram(
-        self, value: sa.ColumnElement[float], where: sa.ColumnElement[bool], bounds: tuple[float, ...]
+        self, value: sa.ColumnElement[Any], where: sa.ColumnElement[bool], bounds: tuple[float, ...]
     ) -> tuple[list[tuple[str, float]], float]:
         counts = [sa.func.count().filter(value <= bound) for bound in bounds]
         row = self._session.execute(

@@ -1,0 +1,207 @@
+"""`lease admin`: people, nodes, devices and registries; for admins."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from leasing.cli import show
+from leasing.cli.session import App, Json, client
+from leasing.units import format_size
+
+app = App(help="For admins.")
+users = App(help="People.")
+nodes = App(help="Machines.")
+devices = App(help="GPUs.")
+registries = App(help="Logins at private image registries.")
+for group, name in ((users, "users"), (nodes, "nodes"), (devices, "devices"), (registries, "registries")):
+    app.add_typer(group, name=name)
+
+Name = Annotated[str, typer.Argument(help="Its name.")]
+
+
+@users.command("ls")
+def list_users(json: Json = False) -> None:
+    """Everybody."""
+    with client() as session:
+        found = session.call("GET", "/users")
+    if json:
+        show.as_json(found)
+        return
+    rows = [
+        [
+            one["name"],
+            one["role"],
+            "default" if one["max_devices"] is None else str(one["max_devices"]),
+            "disabled" if one["disabled_at"] else "active",
+        ]
+        for one in found["items"]
+    ]
+    show.table(["NAME", "ROLE", "MAX DEVICES", "STATE"], rows, empty="There is nobody.")
+
+
+@users.command("create")
+def create_user(
+    name: Name,
+    admin: Annotated[bool, typer.Option("--admin", help="May do everything.")] = False,
+    max_devices: Annotated[int | None, typer.Option(help="Own ceiling; else the default.")] = None,
+    json: Json = False,
+) -> None:
+    """Make a user, and a link to sign in with."""
+    with client() as session:
+        body = {"name": name, "role": "admin" if admin else "developer", "max_devices": max_devices}
+        made = session.call("POST", "/users", json=body)
+        link = session.call("POST", f"/users/{name}/signin-link")
+    if json:
+        show.as_json(made | {"signin_link": link["url"]})
+        return
+    print(f"{name} ({made['role']}) may sign in once, within 15 minutes, with\n  {link['url']}")
+
+
+@users.command("change")
+def change_user(
+    name: Name,
+    role: Annotated[str | None, typer.Option(help="admin or developer")] = None,
+    max_devices: Annotated[int | None, typer.Option(help="Own ceiling; -1: the default again.")] = None,
+    disabled: Annotated[
+        bool | None, typer.Option("--disable/--enable", help="Lock out, or let in again.")
+    ] = None,
+) -> None:
+    """Change a role or a ceiling, lock somebody out, or let them in again."""
+    body: dict[str, object] = {}
+    if role is not None:
+        body["role"] = role
+    if max_devices is not None:
+        body["max_devices"] = None if max_devices < 0 else max_devices
+    if disabled is not None:
+        body["disabled"] = disabled
+    with client() as session:
+        session.call("PATCH", f"/users/{name}", json=body)
+    print(f"{name} is changed.")
+
+
+@users.command("signin-link")
+def signin_link(name: Name) -> None:
+    """A new one-time link for somebody."""
+    with client() as session:
+        print(session.call("POST", f"/users/{name}/signin-link")["url"])
+
+
+@nodes.command("ls")
+def list_nodes(json: Json = False) -> None:
+    """The machines."""
+    with client() as session:
+        found = session.call("GET", "/nodes")
+    if json:
+        show.as_json(found)
+        return
+    rows = [
+        [
+            one["name"],
+            one["health"],
+            one["intent"],
+            f"{one['devices_free']} of {one['devices']}",
+            f"{one['cpus_used']:g} of {one['cpus']:g}",
+            f"{format_size(one['memory_used_bytes'])} of {format_size(one['memory_bytes'])}",
+            one["gpu"],
+        ]
+        for one in found["items"]
+    ]
+    columns = ["NAME", "HEALTH", "INTENT", "FREE GPUS", "CPUS LEASED", "MEMORY LEASED", "NVIDIA"]
+    show.table(columns, rows, empty="No node has joined.")
+
+
+@nodes.command("cordon")
+def cordon_node(name: Name) -> None:
+    """Place nothing new there."""
+    _node(name, "cordoned")
+
+
+@nodes.command("open")
+def open_node(name: Name) -> None:
+    """Place there again."""
+    _node(name, "open")
+
+
+@devices.command("ls")
+def list_devices(json: Json = False) -> None:
+    """The GPUs, and who holds them."""
+    with client() as session:
+        found = session.call("GET", "/devices")
+    if json:
+        show.as_json(found)
+        return
+    rows = [
+        [
+            one["node"],
+            str(one["index"]),
+            one["model"],
+            one["state"],
+            one["state_reason"],
+            "-" if one["utilization_ratio"] is None else f"{one['utilization_ratio']:.0%}",
+            one["uuid"],
+        ]
+        for one in found["items"]
+    ]
+    columns = ["NODE", "GPU", "MODEL", "STATE", "WHY", "USE", "UUID"]
+    show.table(columns, rows, empty="No node has a GPU that NVML knows.")
+
+
+@devices.command("cordon")
+def cordon_device(uuid: Annotated[str, typer.Argument(help="From lease admin devices ls.")]) -> None:
+    """Lease it no more, once it is free."""
+    _device(uuid, "cordoned")
+
+
+@devices.command("open")
+def open_device(uuid: Annotated[str, typer.Argument(help="From lease admin devices ls.")]) -> None:
+    """Lease it again."""
+    _device(uuid, "open")
+
+
+@registries.command("ls")
+def list_registries(json: Json = False) -> None:
+    """Which logins there are."""
+    with client() as session:
+        found = session.call("GET", "/registries")
+    if json:
+        show.as_json(found)
+        return
+    rows = [[one["host"], one["username"]] for one in found["items"]]
+    show.table(
+        ["REGISTRY", "USER"], rows, empty="None. Add one: lease admin registries add HOST USER < secret-file"
+    )
+
+
+@registries.command("add")
+def add_registry(
+    host: Annotated[str, typer.Argument(help="As image references name it; docker.io for Docker Hub.")],
+    username: Annotated[str, typer.Argument(help="The user there.")],
+) -> None:
+    """Store a login; the secret is asked for, or read from a pipe, and never an argument."""
+    secret = typer.prompt("Secret", hide_input=True) if sys.stdin.isatty() else sys.stdin.read().strip()
+    with client() as session:
+        session.call("POST", "/registries", json={"host": host, "username": username, "secret": secret})
+    print(f"Images of {host} are pulled as {username}.")
+
+
+@registries.command("rm")
+def remove_registry(host: Annotated[str, typer.Argument(help="From lease admin registries ls.")]) -> None:
+    """Forget a login."""
+    with client() as session:
+        session.call("DELETE", f"/registries/{host}")
+    print(f"The login for {host} is forgotten.")
+
+
+def _node(name: str, intent: str) -> None:
+    with client() as session:
+        session.call("PATCH", f"/nodes/{name}", json={"intent": intent})
+    print(f"Node {name} is {intent}.")
+
+
+def _device(uuid: str, intent: str) -> None:
+    with client() as session:
+        session.call("PATCH", f"/devices/{uuid}", json={"intent": intent})
+    print(f"Device {uuid} is {intent}.")

@@ -1,0 +1,1 @@
+"""The platform from Python: `from leasing import Client`."""

@@ -1,0 +1,71 @@
+"""Where a person's token is kept: one file, readable by them only."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from leasing.errors import Invalid, NotSignedIn
+
+
+@dataclass(frozen=True)
+class Credentials:
+    """A server and the token for it; `fingerprint` pins a certificate of the server's own making."""
+
+    url: str
+    token: str
+    fingerprint: str | None = None
+
+    def __repr__(self) -> str:
+        return f"Credentials(url={self.url!r})"
+
+
+def folder() -> Path:
+    """LEASING_CONFIG_DIR, or `leasing` in the user's configuration folder."""
+    if own := os.environ.get("LEASING_CONFIG_DIR"):
+        return Path(own)
+    base = os.environ.get("XDG_CONFIG_HOME")
+    return (Path(base) if base else Path.home() / ".config") / "leasing"
+
+
+def file() -> Path:
+    return folder() / "credentials.json"
+
+
+def load() -> Credentials:
+    """From LEASING_URL and LEASING_TOKEN, else from the file. Raises `NotSignedIn`."""
+    url, token = os.environ.get("LEASING_URL"), os.environ.get("LEASING_TOKEN")
+    if url and token:
+        return Credentials(url.rstrip("/"), token)
+    try:
+        kept = Credentials(**json.loads(file().read_text()))
+    except FileNotFoundError:
+        raise NotSignedIn(
+            "You are not signed in.",
+            hint="Sign in: lease login LINK, with the link that `make run` or an admin shows.",
+        ) from None
+    except (ValueError, TypeError) as error:
+        raise Invalid(f"{file()} cannot be read.", hint="Sign in again: lease login LINK") from error
+    if url and url.rstrip("/") != kept.url:
+        raise NotSignedIn(
+            f"There is no token for {url}.", hint=f"Sign in there: lease login {url} --token TOKEN"
+        )
+    return Credentials(kept.url, token or kept.token, kept.fingerprint)
+
+
+def save(credentials: Credentials) -> Path:
+    """Keep them, whole or not at all; the file."""
+    folder().mkdir(mode=0o700, parents=True, exist_ok=True)
+    handle, part = tempfile.mkstemp(dir=folder(), prefix=".credentials-")
+    with os.fdopen(handle, "w") as out:
+        json.dump(asdict(credentials), out, indent=2)
+    Path(part).replace(file())  # mkstemp made it 0600
+    return file()
+
+
+def forget() -> None:
+    """Sign out on this machine."""
+    file().unlink(missing_ok=True)
