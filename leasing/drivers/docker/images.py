@@ -76,8 +76,8 @@ class Images:
 
     def import_image(self, tarball: Path, *, tag: str, changes: Sequence[str] = ()) -> Image:
         repository, version = parse_repository_tag(tag)
-        with self._connection.call() as client, tarball.open("rb") as source:
-            client.import_image_from_stream(source, repository=repository, tag=version, changes=list(changes))
+        with self._connection.call() as client:
+            client.import_image(str(tarball), repository=repository, tag=version, changes=list(changes))
             return convert.image(_inspect(client, tag))
 
     def images(self) -> list[Image]:

@@ -1,0 +1,274 @@
+"""`lease serve`: the composition root, the one place that knows every part.
+
+Without a role it is the whole platform on one machine: the database, migrations, then each part as a process of its own
+that is started again when it dies. With a role it is that part.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets as random
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+
+import httpx
+
+import web
+from api import certificate
+from api import server as api_server
+from api.app import create_app
+from api.gateway import server as gateway_server
+from images.catalogue import load
+from leasing import __version__
+from leasing.database import create_engine, migrate, plain_url, sessions
+from leasing.database import now as database_now
+from leasing.drivers.docker import DockerDriver
+from leasing.drivers.protocol import Driver, RegistryLogin
+from leasing.errors import HostError
+from leasing.host import firewall
+from leasing.host.postgres import Postgres
+from leasing.host.supervisor import Child, Supervisor
+from leasing.model import TokenKind
+from leasing.schema.cluster import EnvironmentOut
+from leasing.sdk import credentials
+from leasing.secrets import key
+from leasing.service import cluster, installation, people, registries
+from leasing.settings.core import CoreSettings
+from leasing.settings.docker import DockerSettings
+from leasing.settings.firewall import FirewallSettings
+from leasing.settings.gateway import GatewaySettings
+from leasing.settings.limits import LimitSettings
+from leasing.settings.node import NodeSettings
+from leasing.settings.scheduler import SchedulerSettings
+from monitoring import collector, node
+from scheduler.process import Scheduler
+
+log = logging.getLogger("leasing.serve")
+ROLES = ("api", "gateway", "scheduler", "node")
+LOCAL = "local"
+READY_SECONDS = 60.0
+STOP_SECONDS = 10.0
+
+
+def serve(role: str, listen: str | None) -> None:
+    """Until SIGTERM or Ctrl-C. Raises `HostError`, `Invalid`."""
+    if listen is not None:
+        os.environ["LEASING_LISTEN"] = listen
+    settings = CoreSettings()
+    logging.basicConfig(
+        level=settings.log_level,
+        format=f"%(asctime)s %(levelname)s {role} %(name)s: %(message)s",
+        stream=sys.stderr,
+    )
+    for chatty in ("httpx", "httpcore", "apscheduler", "alembic", "urllib3", "docker"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    if role == "all":
+        _everything(settings, stop)
+    elif role in ROLES:
+        _part(role, settings, stop)
+    else:
+        raise HostError(f"There is no role {role!r}.", hint=f"Roles: all, {', '.join(ROLES)}.")
+
+
+def _part(role: str, settings: CoreSettings, stop: threading.Event) -> None:
+    if role == "node":
+        node.run(NodeSettings(), stop)
+        return
+    url = settings.database_url
+    if url is None:
+        raise HostError(f"The {role} needs a database.", hint="Set LEASING_DATABASE_URL, or run: lease serve")
+    docker = DockerSettings()
+    if role == "scheduler":
+        _scheduler(url, settings, docker).run(stop)
+        return
+    made = sessions(create_engine(url, f"leasing-{role}", pool_size=20))
+    if role == "gateway":
+        gateway_server.run(
+            settings, GatewaySettings(), sessions=made, url=url, networks=[docker.network_pool], stop=stop
+        )
+        return
+    app = create_app(
+        settings=settings,
+        limits=LimitSettings(),
+        sessions=made,
+        url=url,
+        connect=_Drivers(docker).connect,
+        metrics=collector.render,
+        catalogue=[
+            EnvironmentOut(
+                name=one.name, title=one.title, description=one.description, reference=one.reference, ready=False,
+                port=one.port,
+            )
+            for one in load().values()
+        ],
+    )  # fmt: skip
+    web.mount(app)
+    api_server.run(app, settings, made, stop)
+
+
+def _scheduler(url: str, settings: CoreSettings, docker: DockerSettings) -> Scheduler:
+    made = sessions(create_engine(url, "leasing-scheduler-logins", pool_size=2))
+    fernet = key(settings.secret_key_file())
+
+    def login(reference: str) -> RegistryLogin | None:
+        with made() as session:
+            return registries.login_for(session, reference, fernet)
+
+    return Scheduler(
+        url,
+        connect=_Drivers(docker).connect,
+        logins=login,
+        settings=SchedulerSettings(),
+        docker=docker,
+        guard=_guard,
+    )
+
+
+def _guard() -> None:
+    """An engine's restart may take the rules away: they are looked at every minute."""
+    found = firewall.ensure(FirewallSettings())
+    if found.state is not firewall.State.APPLIED:
+        log.warning("firewall not in place state=%s detail=%s", found.state, found.detail)
+
+
+class _Drivers:
+    """Opens each engine once; thread-safe."""
+
+    def __init__(self, docker: DockerSettings) -> None:
+        self._docker = docker
+        self._lock = threading.Lock()
+        self._open: dict[tuple[str, str], Driver] = {}
+
+    def connect(self, driver: str, address: str) -> Driver:
+        if driver != "docker":
+            raise HostError(f"There is no driver {driver!r}.")
+        with self._lock:
+            found = self._open.get((driver, address))
+            if found is None:
+                found = self._open[driver, address] = DockerDriver(
+                    address or self._docker.address, self._docker
+                )
+            return found
+
+
+def _everything(settings: CoreSettings, stop: threading.Event) -> None:
+    settings.state_dir.mkdir(parents=True, exist_ok=True)
+    with Postgres.open(settings.state_dir, settings.database_url) as database:
+        migrate(database.url)
+        link = _prepare(settings, database.url)
+        supervisor = Supervisor([_child(role, settings, database.url) for role in ROLES])
+        try:
+            supervisor.tick()
+            if _wait_until_ready(settings, supervisor, stop):
+                _greet(settings, database, link)
+            while not stop.wait(0.2):
+                if database.poll() is not None:
+                    log.warning("the database died and is started again")
+                    database.start()
+                supervisor.tick()
+        finally:
+            print("Stopping; leases keep running.", flush=True)
+            supervisor.stop(STOP_SECONDS)
+
+
+def _prepare(settings: CoreSettings, url: str) -> str:
+    """What must be there before the parts start; a sign-in link for the first admin."""
+    key(settings.secret_key_file())
+    _keep_secret(settings.metrics_token_file(), None)
+    engine = create_engine(url, "leasing-prepare", pool_size=1)
+    try:
+        with sessions(engine).begin() as session:
+            moment = database_now(session)
+            installation.get_or_create(session)
+            _, token = cluster.register_node(
+                session, LOCAL, driver="docker", address=DockerSettings().address
+            )
+            _keep_secret(settings.state_dir / "node.token", token)
+            admin = people.bootstrap_admin(session)
+            for_browser, _ = people.signin_secret(session, admin, now=moment, actor="system")
+            for_shell, _ = people.signin_secret(session, admin, now=moment, actor="system")
+            _, shell = people.sign_in(session, for_shell, TokenKind.API, "this machine", now=moment)
+    finally:
+        engine.dispose()
+    fingerprint = certificate.fingerprint(certificate.ensure(settings)[0]) if settings.tls else None
+    credentials.save(credentials.Credentials(settings.url, shell, fingerprint))
+    return f"{settings.url}/signin?secret={for_browser}"
+
+
+def _keep_secret(path: Path, secret: str | None) -> None:
+    """Write a secret readable by us only; without one given, make one up unless there is one."""
+    if secret is None and path.exists():
+        return
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(handle, "w") as out:
+        out.write((secret or random.token_urlsafe(32)) + "\n")
+
+
+def _child(role: str, settings: CoreSettings, url: str) -> Child:
+    environment = os.environ | {
+        "LEASING_STATE_DIR": str(settings.state_dir),
+        "LEASING_DATABASE_URL": plain_url(url),
+    }
+    if role == "node":
+        environment |= {
+            "LEASING_NODE_NAME": LOCAL,
+            "LEASING_NODE_API": settings.url,
+            "LEASING_NODE_TOKEN_FILE": str(settings.state_dir / "node.token"),
+            "LEASING_NODE_METRICS_TOKEN_FILE": str(settings.metrics_token_file()),
+        }
+        environment.pop("LEASING_DATABASE_URL")  # it needs none, and so has none
+        if settings.tls and settings.tls_certificate is None:
+            environment["LEASING_NODE_API_CERTIFICATE"] = str(certificate.ensure(settings)[0])
+    return Child(role, [sys.executable, "-m", "leasing.cli.app", "serve", "--role", role], environment)
+
+
+def _wait_until_ready(settings: CoreSettings, supervisor: Supervisor, stop: threading.Event) -> bool:
+    """Whether it answered in time that leases will be served, and the node has reported."""
+    deadline = time.monotonic() + READY_SECONDS
+    while not stop.wait(0.1):
+        supervisor.tick()
+        try:
+            with httpx.Client(verify=False, timeout=2.0, trust_env=False) as client:  # noqa: S501 - our own process
+                if client.get(f"{settings.url}/readyz").status_code == 200:
+                    return True
+        except httpx.HTTPError:
+            pass
+        if any(count >= 3 for count in supervisor.restarts.values()):
+            names = ", ".join(name for name, count in supervisor.restarts.items() if count >= 3)
+            raise HostError(f"{names} does not start; the lines above say why.")
+        if time.monotonic() > deadline:
+            raise HostError(
+                f"The platform was not ready within {READY_SECONDS:.0f} s; the lines above say why."
+            )
+    return False
+
+
+def _greet(settings: CoreSettings, database: Postgres, link: str) -> None:
+    command = Path(sys.argv[0])
+    lease = os.path.relpath(command) if command.name == "lease" else "lease"
+    print(
+        f"""
+Leasing {__version__} is up, on PostgreSQL {database.version} ({database.how}).
+
+  Pages      {settings.url}
+  Sign in    {link}
+             once, within 15 minutes; this machine's command line is signed in already
+  Endpoints  {settings.gateway_url}/l/<lease>/
+
+  Try        {lease} up demo --port 8000 -- python3 -m http.server 8000
+
+Ctrl-C stops the platform; leases keep running.""",
+        flush=True,
+    )
+    if settings.tls:
+        print(
+            f"\nCertificate's SHA-256 fingerprint: {certificate.fingerprint(certificate.ensure(settings)[0])}",
+            flush=True,
+        )
