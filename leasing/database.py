@@ -68,8 +68,7 @@ def now(session: Session) -> datetime:
 
 def migrate(url: str) -> None:
     """Bring the schema to this version; one process at a time, others wait for it."""
-    config = Config(str(ROOT / "alembic.ini"))
-    config.set_main_option("script_location", str(ROOT / "migrations"))
+    config = _migrations()
     config.attributes["url"] = driver_url(url)
     command.upgrade(config, "head")
 
@@ -137,6 +136,12 @@ def wait_until_up(url: str, *, seconds: float) -> None:
 
 def schema_head() -> str:
     """The schema this version of the code is written for."""
-    head = ScriptDirectory(str(ROOT / "migrations")).get_current_head()
+    head = ScriptDirectory.from_config(_migrations()).get_current_head()
     assert head is not None, "there is at least one migration"
     return head
+
+
+def _migrations() -> Config:
+    config = Config(str(ROOT / "alembic.ini"))
+    config.set_main_option("script_location", str(ROOT / "migrations"))
+    return config

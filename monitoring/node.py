@@ -75,7 +75,9 @@ class Node:
             if said != self._failing:
                 log.warning("report not taken error=%s", said)
             self._failing = said
-            backoff: float = min(MAX_PAUSE, self._settings.interval_seconds * 2.0 ** min(self._failures - 1, 4))
+            backoff: float = min(
+                MAX_PAUSE, self._settings.interval_seconds * 2.0 ** min(self._failures - 1, 4)
+            )
             return backoff * random.uniform(0.8, 1.2)
         if self._failures:
             log.info("reports are taken again after=%d", self._failures)

@@ -461,9 +461,7 @@ def downgrade() -> None:
     op.drop_index("ix_event_lease_id", table_name="event")
     op.drop_index("ix_event_at", table_name="event")
     op.drop_table("event")
-    op.drop_index(
-        "uq_lease_live_workspace", table_name="lease", postgresql_where=sa.text("state <> 'ended'")
-    )
+    op.drop_index("uq_lease_live_workspace", table_name="lease", postgresql_where=sa.text("state <> 'ended'"))
     op.drop_index("uq_lease_live_name", table_name="lease", postgresql_where=sa.text("state <> 'ended'"))
     op.drop_index(
         "ix_lease_work",
