@@ -77,12 +77,17 @@ def problem(
     )
 
 
+def of(error: errors.LeasingError) -> JSONResponse:
+    """The answer for one of our errors."""
+    return problem(status_of(error), error.code, error.message, hint=error.hint)
+
+
 def install(app: FastAPI) -> None:
     """Answer every error of the app in this one shape."""
 
     @app.exception_handler(errors.LeasingError)
     def _ours(_: Request, error: errors.LeasingError) -> Response:
-        return problem(status_of(error), error.code, error.message, hint=error.hint)
+        return of(error)
 
     @app.exception_handler(RequestValidationError)
     def _malformed(_: Request, error: RequestValidationError) -> Response:

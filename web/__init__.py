@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from fastapi import FastAPI
+from web.mount import mount
 
-
-def mount(app: FastAPI) -> None:
-    """Add the pages to the api's application."""
+__all__ = ["mount"]

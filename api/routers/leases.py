@@ -33,7 +33,7 @@ def request_lease(
 
 
 @router.get("/leases", summary="Leases, newest first")
-def list_leases(  # noqa: PLR0917 - FastAPI passes every one by name
+def list_leases(
     unit: Unit,
     caller: Caller,
     now: Now,

@@ -59,5 +59,7 @@ def of(seen: Seen, run_epoch: str | None) -> Outcome:
         )
     if seen.exit_code == 0:
         return Outcome(Fate.STOP, EndReason.COMPLETED, "its command finished")
+    if seen.exit_code == 127:
+        return Outcome(Fate.STOP, EndReason.FAILED, "its command is not in the image (exit code 127)")
     because = f": {seen.error}" if seen.error else ""
     return Outcome(Fate.STOP, EndReason.FAILED, f"its command ended with exit code {seen.exit_code}{because}")

@@ -1,0 +1,46 @@
+"""Templates and the words they share."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from fastapi import Request
+from fastapi.responses import HTMLResponse
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
+
+from leasing import __version__
+from leasing.service.principal import Principal
+from leasing.units import format_duration, format_size
+
+
+def when(moment: datetime | None) -> str:
+    """`in 1h42m` or `3m ago`; the exact time stands in the element's title."""
+    if moment is None:
+        return "–"
+    seconds = (moment - datetime.now(UTC)).total_seconds()
+    return f"in {format_duration(seconds)}" if seconds >= 0 else f"{format_duration(-seconds)} ago"
+
+
+def percent(ratio: float | None) -> str:
+    return "–" if ratio is None else f"{ratio:.0%}"
+
+
+TEMPLATES = Environment(
+    loader=FileSystemLoader(Path(__file__).parent / "templates"),
+    autoescape=select_autoescape(),
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+TEMPLATES.filters |= {"when": when, "size": format_size, "percent": percent, "duration": format_duration}
+TEMPLATES.globals |= {"version": __version__}
+
+
+def page(
+    request: Request, template: str, caller: Principal | None, status: int = 200, **facts: Any
+) -> HTMLResponse:
+    """A page, or the part of one that htmx asks for."""
+    text = TEMPLATES.get_template(template).render(caller=caller, path=request.url.path, **facts)
+    return HTMLResponse(text, status, headers={"Cache-Control": "no-store"})

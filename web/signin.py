@@ -1,0 +1,53 @@
+"""Signing in by a one-time link, and out."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Form, Request
+from fastapi.responses import RedirectResponse, Response
+
+from api.deps import COOKIE, Caller, Core, Now, Unit, check_origin
+from leasing.errors import NotSignedIn
+from leasing.model import TokenKind
+from leasing.service import people
+from web.render import page
+
+router = APIRouter()
+
+
+@router.get("/signin")
+def ask(request: Request, secret: str = "") -> Response:
+    """A button rather than the deed: mail scanners and previews open links, and would use them up."""
+    return page(request, "signin.html", None, secret=secret[:200], error="")
+
+
+@router.post("/signin")
+def sign_in(
+    request: Request, unit: Unit, now: Now, core: Core, secret: Annotated[str, Form(max_length=200)]
+) -> Response:
+    check_origin(request)
+    try:
+        _, session = people.sign_in(unit, secret.strip(), TokenKind.SESSION, _browser(request), now=now)
+    except NotSignedIn as error:
+        return page(request, "signin.html", None, 401, secret="", error=str(error))
+    answer = RedirectResponse("/", 303)
+    answer.set_cookie(
+        COOKIE, session, httponly=True, samesite="lax", secure=core.tls,
+        max_age=int(people.SESSION_LASTS.total_seconds()),
+    )  # fmt: skip
+    return answer
+
+
+@router.post("/signout")
+def sign_out(unit: Unit, caller: Caller, now: Now) -> Response:
+    people.revoke_token(unit, caller, caller.token_id, now=now)
+    answer = RedirectResponse("/signin", 303)
+    answer.delete_cookie(COOKIE)
+    return answer
+
+
+def _browser(request: Request) -> str:
+    agent = request.headers.get("user-agent", "")
+    name = next((one for one in ("Firefox", "Edg", "Chrome", "Safari") if one in agent), "browser")
+    return f"browser: {name}"
