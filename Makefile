@@ -54,6 +54,10 @@ format: .env-dev ## Put the code in its one format
 	@$(BIN)/ruff check --fix-only --quiet .
 	@$(BIN)/ruff format .
 
+.PHONY: docs
+docs: .env-dev ## Write anew the documents that follow from the code
+	@$(BIN)/python -m tests.docs.generated
+
 .PHONY: lock
 lock: .env-dev ## Pin the newest allowed dependencies, with hashes, anew
 	@$(COMPILE) --group build -o requirements.txt pyproject.toml

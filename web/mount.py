@@ -37,5 +37,6 @@ def mount(app: FastAPI) -> None:
         response = await go_on(request)
         response.headers.setdefault("Content-Security-Policy", POLICY)
         response.headers.setdefault("X-Content-Type-Options", "nosniff")
-        response.headers.setdefault("Referrer-Policy", "same-origin")  # "no-referrer" would make our own forms' Origin "null"
+        # not "no-referrer": that would make the Origin of our own forms "null"
+        response.headers.setdefault("Referrer-Policy", "same-origin")
         return response

@@ -52,7 +52,7 @@ def judge(
     begin = now - window
     active = [kind for kind in sorted(applicable) if _active(signals.get(kind), begin)]
     if active:
-        return Judgement(Verdict.ACTIVE, f"active: {_listed(active)}")
+        return Judgement(Verdict.ACTIVE, f"{_listed(active)} in use")
     if started_at > begin:
         return Judgement(Verdict.ACTIVE, f"started less than {format_duration(window.total_seconds())} ago")
     unknown = [kind for kind in sorted(applicable) if not _known(signals.get(kind), begin, now)]

@@ -10,7 +10,7 @@ from __future__ import annotations
 from alembic import op
 
 revision = "usage_triggers"
-down_revision = "first_schema"
+down_revision = "runs_and_records"
 branch_labels = None
 depends_on = None
 

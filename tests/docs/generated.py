@@ -1,0 +1,70 @@
+"""Documents that follow from the code: `make docs` writes them, a test keeps them equal."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Callable
+from pathlib import Path
+
+from pydantic_settings import BaseSettings
+
+import leasing.settings
+from leasing.states import TABLE, EndReason, LeaseState
+
+DOCS = Path(__file__).parent.parent.parent / "docs"
+CLI = (
+    ("LEASING_URL", "Server that the command line and the SDK talk to; needs LEASING_TOKEN."),
+    ("LEASING_TOKEN", "Token they bring."),
+    (
+        "LEASING_CONFIG_DIR",
+        "Where `lease login` keeps its token; else `leasing` in the user's configuration folder.",
+    ),
+)
+
+
+def settings() -> str:
+    """Every option of every group, with its default."""
+    lines = [
+        "# Settings",
+        "",
+        "Environment variables, read at a process's start. Written by `make docs`.",
+        "",
+    ]
+    for module in sorted(one.name for one in pkgutil.iter_modules(leasing.settings.__path__)):
+        found = importlib.import_module(f"leasing.settings.{module}")
+        for group in vars(found).values():
+            if isinstance(group, type) and issubclass(group, BaseSettings) and group is not BaseSettings:
+                lines += [f"## {module.capitalize()}", "", f"{(group.__doc__ or '').strip()}", ""]
+                lines += ["| variable | default | meaning |", "|---|---|---|"]
+                prefix = group.model_config.get("env_prefix", "")
+                for name, field in group.model_fields.items():
+                    default = (
+                        "" if field.default is None else f"`{field.default}`" if field.default != "" else ""
+                    )
+                    lines.append(f"| `{prefix}{name.upper()}` | {default} | {field.description} |")
+                lines.append("")
+    lines += ["## Command line and SDK", "", "| variable | meaning |", "|---|---|"]
+    lines += [f"| `{name}` | {meaning} |" for name, meaning in CLI]
+    return "\n".join(lines) + "\n"
+
+
+def lifecycle() -> str:
+    """States, edges and end reasons."""
+    lines = ["# A lease's life", "", "Written by `make docs` from the table in `leasing/states.py`.", ""]
+    lines += ["```mermaid", "stateDiagram-v2", "    [*] --> queued"]
+    lines += [f"    {edge.source} --> {edge.target}" for edge in TABLE]
+    lines += ["    ended --> [*]", "```", "", "| from | to | when | by |", "|---|---|---|---|"]
+    lines += [
+        f"| {edge.source} | {edge.target} | {edge.when} | {', '.join(sorted(edge.causes))} |"
+        for edge in TABLE
+    ]
+    lines += ["", f"States: {', '.join(LeaseState)}.", "", f"End reasons: {', '.join(EndReason)}."]
+    return "\n".join(lines) + "\n"
+
+
+GENERATED: dict[str, Callable[[], str]] = {"settings.md": settings, "lifecycle.md": lifecycle}
+
+if __name__ == "__main__":
+    for name, write in GENERATED.items():
+        (DOCS / name).write_text(write())
