@@ -95,6 +95,12 @@ class ExecStream:
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
         self._held.close()
+        self._socket.close()
+        response = getattr(
+            self._held, "_response", None
+        )  # the SDK hangs the HTTP response on it, to keep it alive
+        if response is not None:
+            response.close()
 
     def _frame(self) -> bytes:
         """One frame of the multiplexed stream: 8 bytes of header, then that many of either output."""
