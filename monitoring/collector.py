@@ -56,9 +56,7 @@ class Rows(Collector):
 
     def _leases(self) -> Iterable[Metric]:
         counts: dict[str, int] = dict(
-            self._session.execute(sa.select(Lease.state, sa.func.count()).group_by(Lease.state))
-            .tuples()
-            .all()
+            self._session.execute(sa.select(Lease.state, sa.func.count()).group_by(Lease.state)).all()
         )
         family = GaugeMetricFamily("leasing_leases", "Leases by state.", labels=["state"])
         for state in LeaseState:
@@ -104,7 +102,7 @@ class Rows(Collector):
             .outerjoin(Run, sa.and_(Run.lease_id == Lease.id, Run.released_at.is_(None)))
             .outerjoin(RunSample, RunSample.run_id == Run.id)
             .where(Lease.state != LeaseState.ENDED)
-        ).tuples()
+        )
         info = GaugeMetricFamily(
             "leasing_lease_info", "Live leases.", labels=["lease_id", "name", "owner", "project", "state"]
         )
@@ -159,7 +157,7 @@ class Rows(Collector):
             .join(Allocation, Allocation.run_id == Run.id)
             .join(Device, Device.id == Allocation.device_id)
             .where(Allocation.released_at.is_(None))
-        ).tuples():
+        ):
             joined.add_metric([str(lease_id), uuid], 1)
         yield joined
         held = CounterMetricFamily(
@@ -174,7 +172,7 @@ class Rows(Collector):
             .join(Lease, Lease.id == Run.lease_id)
             .where(Lease.state != LeaseState.ENDED)
             .group_by(Run.lease_id)
-        ).tuples():
+        ):
             held.add_metric([str(lease_id), "allocated"], float(total))
         yield held
 
@@ -206,7 +204,7 @@ class Rows(Collector):
             sa.select(Event.from_state, Event.to_state, Event.reason, sa.func.count())
             .where(Event.to_state.is_not(None))
             .group_by(Event.from_state, Event.to_state, Event.reason)
-        ).tuples():
+        ):
             transitions.add_metric([source or "", target or "", reason or ""], count)
             if target == LeaseState.ENDED and reason in RECLAIMS:
                 reclaims[str(reason)] += count

@@ -34,7 +34,7 @@ class Fleet:
             ).one_or_none()
         if node is None:
             raise EngineDown(f"Node {node_id} has left.")
-        driver, address = node.tuple()
+        driver, address = node
         with self._lock:
             known = self._engines.get(node_id)
             if known is not None and known[:2] == (driver, address):

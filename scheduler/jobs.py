@@ -41,23 +41,19 @@ def of(session: Session, leases: Sequence[Lease], installation: str) -> dict[UUI
     if not leases:
         return {}
     by_id = {lease.id: lease for lease in leases}
-    rows = (
-        session.execute(
-            sa.select(Run, User.name)
-            .join(Lease, Lease.id == Run.lease_id)
-            .join(User, User.id == Lease.owner_id)
-            .where(Run.lease_id.in_(by_id), Run.released_at.is_(None))
-        )
-        .tuples()
-        .all()
-    )
+    rows = session.execute(
+        sa.select(Run, User.name)
+        .join(Lease, Lease.id == Run.lease_id)
+        .join(User, User.id == Lease.owner_id)
+        .where(Run.lease_id.in_(by_id), Run.released_at.is_(None))
+    ).all()
     devices: dict[UUID, list[str]] = defaultdict(list)
     for run_id, uuid in session.execute(
         sa.select(Allocation.run_id, Device.uuid)
         .join(Device)
         .where(Allocation.run_id.in_([run.id for run, _ in rows]), Allocation.released_at.is_(None))
         .order_by(Device.index)
-    ).tuples():
+    ):
         devices[run_id].append(uuid)
     return {
         run.lease_id: Job(

@@ -47,7 +47,7 @@ def nodes(session: Session, now: datetime, *, disk_reserve_bytes: int) -> list[N
         .join(DeviceUsage)
         .where(DeviceUsage.share == WHOLE, DeviceRow.health != DeviceHealth.RETIRED)
         .order_by(DeviceRow.index)
-    ).tuples():
+    ):
         devices[row.node_id].append(
             Device(row.id, row.uuid, row.index, row.model, row.memory_bytes, share_used == 0, unfit(row, now))
         )
@@ -61,7 +61,7 @@ def nodes(session: Session, now: datetime, *, disk_reserve_bytes: int) -> list[N
             closed=_closed(row, disk_reserve_bytes),
             links=_links(row.topology),
         )
-        for row, usage in session.execute(sa.select(NodeRow, NodeUsage).join(NodeUsage)).tuples()
+        for row, usage in session.execute(sa.select(NodeRow, NodeUsage).join(NodeUsage))
     ]
 
 

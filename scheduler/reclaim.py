@@ -55,17 +55,13 @@ class Reclaimer:
         return self._frozen_until is not None and moment < self._frozen_until
 
     def _judge_all(self, session: Session, moment: datetime) -> None:
-        rows = (
-            session.execute(
-                sa.select(Lease, Run.started_at)
-                .join(Run, sa.and_(Run.lease_id == Lease.id, Run.released_at.is_(None)))
-                .where(Lease.state == LeaseState.RUNNING, Run.started_at.is_not(None))
-                .order_by(Lease.id)
-                .with_for_update(of=Lease, skip_locked=True, key_share=True)
-            )
-            .tuples()
-            .all()
-        )
+        rows = session.execute(
+            sa.select(Lease, Run.started_at)
+            .join(Run, sa.and_(Run.lease_id == Lease.id, Run.released_at.is_(None)))
+            .where(Lease.state == LeaseState.RUNNING, Run.started_at.is_not(None))
+            .order_by(Lease.id)
+            .with_for_update(of=Lease, skip_locked=True, key_share=True)
+        ).all()
         readings = signals.of(session, [lease.id for lease, _ in rows])
         for lease, started_at in rows:
             if started_at is not None:

@@ -60,6 +60,12 @@ class Workers:
             self._pool.submit(work, job).add_done_callback(partial(self._done, job.claim))
         return len(taken)
 
+    @property
+    def busy(self) -> int:
+        """Starts and stops under way."""
+        with self._lock:
+            return len(self._busy)
+
     def keep(self) -> None:
         """Extend the claims of what is under way."""
         with self._lock:

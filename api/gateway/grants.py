@@ -104,7 +104,7 @@ def _visitors(session: Session) -> dict[bytes, Visitor]:
             User.disabled_at.is_(None),
             sa.or_(Token.expires_at.is_(None), Token.expires_at > sa.func.now()),
         )
-    ).tuples()
+    )
     return {
         bytes(secret): Visitor(user_id, name, role == Role.ADMIN, lease_id, expires_at)
         for secret, user_id, name, role, lease_id, expires_at in rows

@@ -56,7 +56,7 @@ def metrics(request: Request, unit: Unit) -> Response:
 
 @router.get("/prometheus/targets", summary="Node samplers, for http_sd", dependencies=[Depends(may_watch)])
 def targets(unit: Unit) -> list[dict[str, object]]:
-    rows = unit.execute(sa.select(Node.name, Node.sampler).order_by(Node.name)).tuples()
+    rows = unit.execute(sa.select(Node.name, Node.sampler).order_by(Node.name))
     return [
         {"targets": [facts["metrics_address"]], "labels": {"node": name}}
         for name, facts in rows

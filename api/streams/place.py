@@ -39,5 +39,5 @@ def of(session: Session, lease: Lease) -> Place:
             f"Lease {lease.name!r} is {lease.state} and has no container now.",
             hint=f"See: lease why {lease.name}",
         )
-    generation, driver, address, installation = row.tuple()
+    generation, driver, address, installation = row
     return Place(names.container(installation, lease.id, generation), driver, address)

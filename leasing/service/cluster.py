@@ -33,18 +33,14 @@ def register_node(session: Session, name: str, *, driver: str, address: str) -> 
     """
     secret = f"lsn_{secrets.token_urlsafe(32)}"
     hashed = hashlib.sha256(secret.encode()).digest()
-    node_id, new = (
-        session.execute(
-            insert(Node)
-            .values(name=name, driver=driver, address=address, token_hash=hashed)
-            .on_conflict_do_update(
-                index_elements=[Node.name], set_={"driver": driver, "address": address, "token_hash": hashed}
-            )
-            .returning(Node.id, sa.literal_column("xmax = 0", sa.Boolean))
+    node_id, new = session.execute(
+        insert(Node)
+        .values(name=name, driver=driver, address=address, token_hash=hashed)
+        .on_conflict_do_update(
+            index_elements=[Node.name], set_={"driver": driver, "address": address, "token_hash": hashed}
         )
-        .tuples()
-        .one()
-    )
+        .returning(Node.id, sa.literal_column("xmax = 0", sa.Boolean))
+    ).one()
     session.execute(
         insert(NodeUsage).values(node_id=node_id, cpus_millis=0, memory_bytes=0).on_conflict_do_nothing()
     )
@@ -71,9 +67,7 @@ def nodes(session: Session, *, now: datetime) -> NodePage:
             .join(DeviceUsage)
             .where(DeviceUsage.share > 0, Device.health != DeviceHealth.RETIRED)
             .group_by(Device.node_id)
-        )
-        .tuples()
-        .all()
+        ).all()
     )
     rows = session.execute(
         sa.select(Node, NodeUsage).join(NodeUsage, NodeUsage.node_id == Node.id).order_by(Node.name)
@@ -99,7 +93,7 @@ def nodes(session: Session, *, now: datetime) -> NodePage:
                 engine_seen_at=node.engine_seen_at,
                 sampler_seen_at=node.sampler_seen_at,
             )
-            for node, usage in rows.tuples()
+            for node, usage in rows
         ]
     )
 
@@ -125,7 +119,7 @@ def devices(session: Session, *, now: datetime) -> DevicePage:
     return DevicePage(
         items=[
             _device_out(device, node, NodeIntent(intent), share, lease, owner, now)
-            for device, node, intent, share, lease, owner in rows.tuples()
+            for device, node, intent, share, lease, owner in rows
         ]
     )
 
@@ -140,16 +134,12 @@ def offers(session: Session, *, now: datetime) -> OfferPage:
         .where(DeviceUsage.share == WHOLE, Device.health != DeviceHealth.RETIRED)
     ):
         totals[node_id][model] += 1
-    rows: Sequence[tuple[Node, NodeUsage]] = (
-        session.execute(
-            sa.select(Node, NodeUsage)
-            .join(NodeUsage)
-            .where(Node.intent == NodeIntent.OPEN, Node.health == NodeHealth.READY)
-            .order_by(Node.name)
-        )
-        .tuples()
-        .all()
-    )
+    rows: Sequence[tuple[Node, NodeUsage]] = session.execute(
+        sa.select(Node, NodeUsage)
+        .join(NodeUsage)
+        .where(Node.intent == NodeIntent.OPEN, Node.health == NodeHealth.READY)
+        .order_by(Node.name)
+    ).all()
     depth = session.execute(
         sa.select(sa.func.count()).select_from(Lease).where(Lease.state == LeaseState.QUEUED)
     ).scalar_one()

@@ -99,4 +99,4 @@ def _devices(session: Session, model: str | None) -> dict[UUID, int]:
     )
     if model is not None:
         statement = statement.where(Device.model.icontains(model, autoescape=True))
-    return dict(session.execute(statement).tuples().all())
+    return dict(session.execute(statement).all())

@@ -69,7 +69,7 @@ def _holders(session: Session, node_id: UUID) -> list[Holder]:
         .outerjoin(Allocation, sa.and_(Allocation.run_id == Run.id, Allocation.released_at.is_(None)))
         .where(Run.node_id == node_id, Run.released_at.is_(None))
         .group_by(Run.id)
-    ).tuples()
+    )
     return [
         Holder(run_id, lease_id, container_id, frozenset(devices))
         for run_id, lease_id, container_id, devices in rows

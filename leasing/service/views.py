@@ -217,7 +217,7 @@ def _idle(lease: Lease, now: datetime) -> IdleOut | None:
 def _named(session: Session, model: type[User | Workspace], ids: set[UUID]) -> dict[UUID, str]:
     if not ids:
         return {}
-    return dict(session.execute(sa.select(model.id, model.name).where(model.id.in_(ids))).tuples().all())
+    return dict(session.execute(sa.select(model.id, model.name).where(model.id.in_(ids))).all())
 
 
 def _places(session: Session, ids: Sequence[UUID]) -> tuple[dict[UUID, str], dict[UUID, list[DeviceOut]]]:
@@ -252,7 +252,7 @@ def _positions(session: Session, leases: Sequence[Lease]) -> dict[UUID, int]:
     rows = session.execute(
         sa.select(ranked.c.id, ranked.c.position).where(ranked.c.id.in_([lease.id for lease in leases]))
     )
-    return dict(rows.tuples().all())
+    return dict(rows.all())
 
 
 def _cursor(text: str) -> int:

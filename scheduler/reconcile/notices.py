@@ -20,15 +20,11 @@ log = logging.getLogger(__name__)
 def run_once(sessions: Sessions, fleet: Fleet, installation: str) -> None:
     """Write each file that is out of date; one that cannot be written is tried in the next pass."""
     with sessions() as session:
-        due = (
-            session.execute(
-                sa.select(Lease.id, Lease.name, Lease.ends_at, Run.generation, Run.node_id)
-                .join(Run, sa.and_(Run.lease_id == Lease.id, Run.released_at.is_(None)))
-                .where(Lease.state == LeaseState.RUNNING, Lease.told_ends_at.is_distinct_from(Lease.ends_at))
-            )
-            .tuples()
-            .all()
-        )
+        due = session.execute(
+            sa.select(Lease.id, Lease.name, Lease.ends_at, Run.generation, Run.node_id)
+            .join(Run, sa.and_(Run.lease_id == Lease.id, Run.released_at.is_(None)))
+            .where(Lease.state == LeaseState.RUNNING, Lease.told_ends_at.is_distinct_from(Lease.ends_at))
+        ).all()
     for lease_id, name, ends_at, generation, node_id in due:
         container = names.container(installation, lease_id, generation)
         try:

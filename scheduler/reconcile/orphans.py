@@ -58,7 +58,7 @@ class Orphans:
                 sa.select(Run.lease_id, Run.generation).where(
                     Run.node_id == node_id, Run.released_at.is_(None)
                 )
-            ).tuples()
+            )
             return {
                 name
                 for lease_id, generation in runs

@@ -58,7 +58,7 @@ def _load(sessions: Sessions, node_id: UUID, installation: str) -> list[OpenRun]
             sa.select(Run.id, Run.lease_id, Run.generation, Run.epoch, Run.address)
             .join(Lease)
             .where(Run.node_id == node_id, Run.released_at.is_(None), Lease.state == LeaseState.RUNNING)
-        ).tuples()
+        )
         return [
             OpenRun(run_id, lease_id, names.container(installation, lease_id, generation), epoch, address)
             for run_id, lease_id, generation, epoch, address in rows

@@ -94,13 +94,12 @@ class ExecStream:
                 os.kill(facts["Pid"], signal.SIGHUP)
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
-        self._held.close()
-        self._socket.close()
-        response = getattr(
-            self._held, "_response", None
-        )  # the SDK hangs the HTTP response on it, to keep it alive
+        # the SDK hangs the HTTP response on the socket's file, to keep it alive
+        response = getattr(self._held, "_response", None)
         if response is not None:
             response.close()
+        self._held.close()
+        self._socket.close()
 
     def _frame(self) -> bytes:
         """One frame of the multiplexed stream: 8 bytes of header, then that many of either output."""

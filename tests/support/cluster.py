@@ -1,0 +1,151 @@
+"""A cluster in the database, with an engine in memory behind it: the scheduler's own code, without containers."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from leasing.database import Sessions, create_engine, now, sessions
+from leasing.drivers.fake import FakeDriver
+from leasing.model import Device, DeviceUsage, Lease, Node, NodeUsage, TokenKind, User
+from leasing.schema.lease import LeaseRequest
+from leasing.service import cluster, installation, leases, people
+from leasing.service.principal import Principal
+from leasing.settings.docker import DockerSettings
+from leasing.settings.limits import LimitSettings
+from leasing.settings.scheduler import SchedulerSettings
+from leasing.states import DeviceHealth, NodeHealth, Role
+from scheduler import planning
+from scheduler.fleet import Fleet
+from scheduler.provision import Images
+from scheduler.starting import Starter
+from scheduler.stopping import Stopper
+from scheduler.work import Workers
+
+IMAGE = "leasing-test/image:1"
+
+
+@dataclass
+class Cluster:
+    """One node, one engine in memory, one user; passes of the scheduler run when a test says so."""
+
+    url: str
+    sessions: Sessions
+    driver: FakeDriver
+    installation: str
+    node_id: UUID
+    ada: Principal
+    settings: SchedulerSettings
+    fleet: Fleet
+
+    @classmethod
+    def make(cls, url: str, *, devices: int = 0, cpus: int = 64, memory: int = 2**38) -> Cluster:
+        engine = create_engine(url, "leasing-test")
+        made = sessions(engine)
+        driver = FakeDriver()
+        settings = SchedulerSettings(retry_seconds=0.01)
+        with made.begin() as session:
+            own = installation.get_or_create(session)
+            node, _ = cluster.register_node(session, "local", driver="fake", address="")
+            node.health = NodeHealth.READY
+            session.execute(sa.update(NodeUsage).values(cpus_millis=cpus * 1000, memory_bytes=memory))
+            moment = now(session)
+            for index in range(devices):
+                add_device(session, node.id, index, moment)
+            ada = user(session, "ada")
+        return cls(url, made, driver, own, node.id, ada, settings, Fleet(made, lambda *_: driver))
+
+    def ask(self, **wishes: object) -> Lease:
+        """A lease is asked for, with sane and small wishes unless told otherwise."""
+        facts: dict[str, object] = {"image": IMAGE, "cpus": "1", "memory": "64M"}
+        with self.sessions.begin() as session:
+            return leases.request(
+                session,
+                LeaseRequest.model_validate(facts | wishes),
+                principal=self.ada,
+                limits=LimitSettings(devices_per_user=1000, leases_per_user=1000),
+                idempotency_key=None,
+                now=now(session),
+            )
+
+    def plan(self) -> None:
+        planning.run_once(self.sessions, self.settings)
+
+    def workers(self, owner: str = "test") -> Workers:
+        docker = DockerSettings()
+        return Workers(
+            self.sessions,
+            Starter(self.sessions, self.fleet, Images(lambda _: None), self.settings, docker),
+            Stopper(self.sessions, self.fleet, self.settings),
+            installation=self.installation,
+            owner=owner,
+            settings=self.settings,
+        )
+
+    def work(self, workers: Workers | None = None) -> None:
+        """Everything there is to start and stop, until nothing is left."""
+        crew = workers or self.workers()
+        deadline = time.monotonic() + 20
+        while crew.dispatch() or crew.busy:
+            assert time.monotonic() < deadline, "work did not end"
+            time.sleep(0.005)
+        if workers is None:
+            crew.stop()
+
+    def run(self, **wishes: object) -> Lease:
+        """A lease that runs."""
+        lease = self.ask(**wishes)
+        self.plan()
+        self.work()
+        found = self.lease(lease.id)
+        assert found.state == "running", found.message
+        return found
+
+    def lease(self, lease_id: UUID) -> Lease:
+        with self.sessions() as session:
+            return session.get_one(Lease, lease_id)
+
+    def change(self, lease_id: UUID, act: Callable[[Session, Lease, datetime], None]) -> None:
+        with self.sessions.begin() as session:
+            act(session, session.get_one(Lease, lease_id, with_for_update=True), now(session))
+
+    def release(self, lease_id: UUID) -> None:
+        self.change(
+            lease_id,
+            lambda session, lease, moment: leases.release(session, lease, principal=self.ada, now=moment),
+        )
+
+    def container(self, lease_id: UUID) -> str:
+        return f"leasing-{self.installation}-{lease_id.hex[:12]}-1"
+
+
+def user(session: Session, name: str, role: Role = Role.DEVELOPER) -> Principal:
+    row = User(name=name, role=role)
+    session.add(row)
+    session.flush()
+    token, _ = people.issue(session, row.id, TokenKind.API, "test", expires_at=None)
+    return Principal(row.id, name, role, token.id)
+
+
+def add_device(
+    session: Session, node_id: UUID, index: int, moment: datetime, model: str = "NVIDIA A100-SXM4-40GB"
+) -> Device:
+    device = Device(
+        node_id=node_id, uuid=f"GPU-{node_id.hex[:4]}-{index}", index=index, model=model, memory_bytes=40 * 2**30,
+        health=DeviceHealth.OK, foreign_processes=[], sampled_at=moment,
+    )  # fmt: skip
+    session.add(device)
+    session.flush()
+    session.add(DeviceUsage(device_id=device.id, share=1000, memory_bytes=device.memory_bytes))
+    session.flush()
+    return device
+
+
+def node_of(session: Session) -> Node:
+    return session.execute(sa.select(Node)).scalar_one()
