@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from leasing.host.firewall_rules import FORWARD, INPUT, PREFIX, closed, name_servers, rules
+from leasing.host.firewall_rules import DENY, FORWARD, INPUT, PREFIX, closed, name_servers, rules
 from leasing.settings.firewall import FirewallSettings
 
 PARENTS = {"INPUT": INPUT, "DOCKER-USER": FORWARD, "FORWARD": FORWARD}
@@ -66,8 +66,8 @@ def remove() -> bool:
         for tool in _families({}):
             current = _current(tool)
             unhook = [f"-D {rule[3:]}" for rule in _jumps(current)]
-            drop = [line for chain in (INPUT, FORWARD) if chain in current for line in _drop(chain)]
-            _restore(tool, [*unhook, *drop])
+            ours = [chain for chain in (INPUT, FORWARD, DENY) if chain in current]
+            _restore(tool, [*unhook, *(f"-F {chain}" for chain in ours), *(f"-X {chain}" for chain in ours)])
     return True
 
 
@@ -135,10 +135,6 @@ def _jumps(current: Mapping[str, Sequence[str]]) -> list[str]:
         for rule in current.get(parent, [])
         if rule == f"-A {parent} -j {chain}"
     ]
-
-
-def _drop(chain: str) -> list[str]:
-    return [f"-F {chain}", f"-X {chain}"]
 
 
 def _restore(tool: str, lines: Sequence[str]) -> None:
