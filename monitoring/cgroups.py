@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ID = re.compile(r"(?:^|docker-)([0-9a-f]{64})(?:\.scope)?$")
-SCAN_SECONDS = 10.0
-"""A tree is walked so often at most when nothing new is expected."""
+SCAN_SECONDS = 4.0
+"""The tree is walked so often at most; a container is seen that much later."""
 DEPTH = 6
 
 
@@ -40,7 +40,6 @@ class Cgroups:
         self.version = 2 if (root / "cgroup.controllers").exists() else 1
         self._open: dict[str, _Container] = {}
         self._walked_at = float("-inf")
-        self._tree_stamp: float | None = None
 
     def sample(self) -> list[Usage]:
         """Every container there is. One that vanishes while it is read is left out."""
@@ -60,15 +59,13 @@ class Cgroups:
         self._open.clear()
 
     def _discover(self) -> None:
-        """Walk the tree when a container may have come: its parent folder's time stamp moves with every new one."""
-        base = self._root if self.version == 2 else self._root / "memory"
-        stamp = max(
-            (_mtime(folder) for folder in {c.path.parent for c in self._open.values()} | {base}), default=0.0
-        )
-        if stamp == self._tree_stamp and time.monotonic() - self._walked_at < SCAN_SECONDS and self._open:
+        """Walk the tree every few seconds: a folder's time stamp, which could say when to, is not kept up in there."""
+        if time.monotonic() - self._walked_at < SCAN_SECONDS and self._open:
             return
-        self._tree_stamp, self._walked_at = stamp, time.monotonic()
-        for container_id, path in _containers(base, DEPTH):
+        self._walked_at = time.monotonic()
+        for container_id, path in _containers(
+            self._root if self.version == 2 else self._root / "memory", DEPTH
+        ):
             if container_id not in self._open:
                 try:
                     self._open[container_id] = self._opened(container_id, path)
@@ -185,10 +182,3 @@ def _pairs(text: str) -> dict[str, int]:
 def _first(text: str) -> int | None:
     line = text.partition("\n")[0]
     return int(line) if line else None
-
-
-def _mtime(folder: Path) -> float:
-    try:
-        return folder.stat().st_mtime
-    except OSError:
-        return 0.0

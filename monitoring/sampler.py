@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from leasing.schema.report import ContainerReport, DeviceReport, LinkReport, NodeReport, ProcessReport
 from monitoring.cgroups import Cgroups, Usage, container_of
 from monitoring.machine import MachineReader, network_bytes, process_name
@@ -18,15 +20,14 @@ class Sampler:
         self._cgroups = cgroups
         self._machine = machine
         self._metrics_address = metrics_address
-        self._sequence = 0
 
     def sample(self) -> NodeReport:
         """What there is now."""
-        self._sequence += 1
         machine = self._machine.read()
         inventory = self._nvml.look()
         return NodeReport(
-            sequence=self._sequence,
+            sequence=time.monotonic_ns()
+            // 1_000_000,  # grows across our own restarts too, until the machine's
             boot_id=machine.boot_id,
             hostname=machine.hostname,
             cpus=machine.cpus,

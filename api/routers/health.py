@@ -13,7 +13,7 @@ from fastapi.responses import PlainTextResponse, Response
 from api.deps import Core, Now, Unit, secret_of
 from leasing.database import schema_head
 from leasing.errors import NotAllowed, Unavailable
-from leasing.model import Node
+from leasing.model import Node, NodeUsage
 from leasing.service import parts, people
 
 router = APIRouter(tags=["health"])
@@ -35,6 +35,8 @@ def readyz(unit: Unit, now: Now) -> dict[str, str]:
         )
     if not parts.alive(unit, "scheduler", within=SCHEDULER_WITHIN, now=now):
         raise Unavailable(f"No scheduler was heard for {SCHEDULER_WITHIN.seconds} s: leases would wait.")
+    if not unit.execute(sa.select(sa.exists().where(NodeUsage.cpus_millis > 0))).scalar_one():
+        raise Unavailable("No node has reported what it has yet: nothing could be placed.")
     return {"status": "ready"}
 
 

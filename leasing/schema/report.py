@@ -70,7 +70,7 @@ class ContainerReport(Request):
 
 
 class NodeReport(Request):
-    """One pass of a sampler. `sequence` grows by one a pass within a boot of the sampler."""
+    """One pass of a sampler. `sequence` grows from pass to pass within a boot of the machine."""
 
     sequence: int = Field(ge=0, lt=2**62)
     boot_id: Short

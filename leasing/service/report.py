@@ -44,7 +44,7 @@ def ingest(session: Session, node: Node, report: NodeReport, *, now: datetime) -
     holders = _holders(session, node.id)
     known = [holder.container_id for holder in holders if holder.container_id]
     last = node.sampler
-    if last.get("boot_id") == report.boot_id and 0 <= last.get("sequence", -1) - report.sequence < 1000:
+    if last.get("boot_id") == report.boot_id and report.sequence <= last.get("sequence", -1):
         return ReportAccepted(known_containers=known, interval_seconds=INTERVAL_SECONDS)
     node.sampler = report.model_dump(include=FACTS)
     node.sampler_seen_at = now

@@ -1,0 +1,80 @@
+"""Control groups of both versions, from trees with the kernel's own formats."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from monitoring.cgroups import Cgroups, container_of
+
+ID = "ab" * 32
+
+
+def v1(root: Path) -> Path:
+    memory, cpu = root / "memory/docker" / ID, root / "cpuacct/docker" / ID
+    for folder in (memory, cpu):
+        folder.mkdir(parents=True)
+    (memory / "memory.stat").write_text("cache 100\ntotal_inactive_file 300\n")
+    (memory / "memory.usage_in_bytes").write_text("1000\n")
+    (memory / "memory.limit_in_bytes").write_text("9223372036854771712\n")
+    (memory / "memory.oom_control").write_text("oom_kill_disable 0\nunder_oom 0\noom_kill 2\n")
+    (memory / "cgroup.procs").write_text("41\n42\n")
+    (cpu / "cpuacct.usage").write_text("2500000000\n")
+    return memory
+
+
+def v2(root: Path) -> Path:
+    (root / "cgroup.controllers").parent.mkdir(parents=True, exist_ok=True)
+    (root / "cgroup.controllers").write_text("cpu memory\n")
+    folder = root / "system.slice" / f"docker-{ID}.scope"
+    folder.mkdir(parents=True)
+    (folder / "memory.stat").write_text("anon 700\ninactive_file 300\n")
+    (folder / "memory.current").write_text("1000\n")
+    (folder / "memory.max").write_text("4096\n")
+    (folder / "memory.events").write_text("low 0\noom 1\noom_kill 2\n")
+    (folder / "cpu.stat").write_text("usage_usec 2500000\nuser_usec 1\n")
+    (folder / "cgroup.procs").write_text("41\n")
+    return folder
+
+
+@pytest.mark.parametrize(("make", "version", "limit"), [(v1, 1, None), (v2, 2, 4096)])
+def test_a_container_is_found_and_read(tmp_path: Path, make: object, version: int, limit: int | None) -> None:
+    folder = make(tmp_path)  # type: ignore[operator]  # one of the two above
+    cgroups = Cgroups(tmp_path)
+    assert cgroups.version == version
+    (usage,) = cgroups.sample()
+    assert (usage.container_id, usage.cpu_seconds_total, usage.memory_working_set_bytes) == (ID, 2.5, 700)
+    assert (usage.memory_limit_bytes, usage.oom_kills, usage.pid) == (limit, 2, 41)
+
+    (folder / "cgroup.procs").write_text("")
+    (emptied,) = cgroups.sample()
+    assert emptied.pid is None
+    cgroups.close()
+
+
+@pytest.mark.parametrize("make", [v1, v2])
+def test_what_vanishes_or_makes_no_sense_is_left_out(tmp_path: Path, make: object) -> None:
+    folder = make(tmp_path)  # type: ignore[operator]  # one of the two above
+    cgroups = Cgroups(tmp_path)
+    assert len(cgroups.sample()) == 1
+    name = "memory.usage_in_bytes" if (folder / "memory.usage_in_bytes").exists() else "memory.current"
+    (folder / name).write_text("not a number")
+    assert cgroups.sample() == []
+    cgroups.close()
+
+
+@pytest.mark.parametrize(
+    ("line", "found"),
+    [
+        (f"0::/system.slice/docker-{ID}.scope\n", ID),
+        (f"9:memory:/docker/{ID}\n", ID),
+        (f"0::/kubepods/x/docker-{ID}.scope/inner\n", ID),
+        ("0::/user.slice/session-1.scope\n", None),
+    ],
+)
+def test_a_process_is_traced_to_its_container(tmp_path: Path, line: str, found: str | None) -> None:
+    (tmp_path / "7").mkdir()
+    (tmp_path / "7/cgroup").write_text(line)
+    assert container_of(7, tmp_path) == found
+    assert container_of(8, tmp_path) is None

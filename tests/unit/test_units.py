@@ -1,0 +1,92 @@
+"""What people type."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from leasing import names, units
+from leasing.errors import Invalid, LeasingError
+
+NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("90s", 90), ("30m", 1800), ("4h", 14400), ("1h30m", 5400), ("2d", 172800), ("1.5h", 5400)],
+)
+def test_durations(text: str, seconds: int) -> None:
+    assert units.parse_duration(text) == seconds
+
+
+@pytest.mark.parametrize(
+    "text", ["", "4", "h", "-4h", "4 h", "4hours", "1e3h", "0s", "400d", "٣h", "9" * 50 + "h"]
+)
+def test_what_is_no_duration(text: str) -> None:
+    with pytest.raises(Invalid):
+        units.parse_duration(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "size"), [("512M", 2**29), ("16G", 2**34), ("1.5GiB", 3 * 2**29), ("24GB", 24 * 2**30), ("7", 7)]
+)
+def test_sizes(text: str, size: int) -> None:
+    assert units.parse_size(text) == size
+
+
+@pytest.mark.parametrize("text", ["", "G", "-1G", "1 000M", "1X", "0", "9" * 30, "inf", "nan"])
+def test_what_is_no_size(text: str) -> None:
+    with pytest.raises(Invalid):
+        units.parse_size(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "ask"), [("0", (0, None)), ("2", (2, None)), ("A100", (1, "A100")), ("A100:2", (2, "A100"))]
+)
+def test_gpu_asks(text: str, ask: tuple[int, str | None]) -> None:
+    found = units.parse_gpu(text)
+    assert (found.count, found.model) == ask
+
+
+@pytest.mark.parametrize("text", ["", "-1", "A100:0", ":2", "A100:", "99999", "A100:x", "a'b", "A100:2:3"])
+def test_what_is_no_gpu_ask(text: str) -> None:
+    with pytest.raises(Invalid):
+        units.parse_gpu(text)
+
+
+@pytest.mark.parametrize("text", ["", "0", "-1", "many", "1e3", "nan", "0.001"])
+def test_what_is_no_number_of_cpus(text: str) -> None:
+    with pytest.raises(Invalid):
+        units.parse_cpus(text)
+
+
+def test_until_is_the_next_such_time() -> None:
+    assert units.parse_until("18:00", NOW) == NOW.replace(hour=18)
+    assert units.parse_until("09:30", NOW).day == 2
+    with pytest.raises(Invalid):
+        units.parse_until("25:00", NOW)
+
+
+@given(st.integers(1, units.MAX_DURATION_SECONDS))
+def test_a_duration_is_written_so_that_it_reads_back_close(seconds: int) -> None:
+    again = units.parse_duration(units.format_duration(seconds))
+    assert again <= seconds < again * 1.05 + 60
+
+
+@given(st.text(max_size=30))
+def test_any_text_is_read_or_refused_and_nothing_else(text: str) -> None:
+    for parse in (
+        units.parse_duration,
+        units.parse_size,
+        units.parse_cpus,
+        units.parse_gpu,
+        names.lease_name,
+    ):
+        try:
+            parse(text)
+        except LeasingError:
+            continue
+    assert names.lease_name(names.made_up())
