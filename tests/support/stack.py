@@ -29,14 +29,16 @@ def free_port() -> int:
         return port
 
 
-def until(condition: Callable[[], Any], *, seconds: float = 30.0, what: str = "it") -> Any:
+def until(
+    condition: Callable[[], Any], *, seconds: float = 30.0, what: str = "it", every: float = 0.05
+) -> Any:
     """The condition's first true value; fails when there is none in time."""
     deadline = time.monotonic() + seconds
     while True:
         if found := condition():
             return found
         assert time.monotonic() < deadline, f"{what} did not happen within {seconds:.0f} s"
-        time.sleep(0.05)
+        time.sleep(every)
 
 
 @dataclass
