@@ -2,66 +2,99 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import images.build
+from images import smoke
 from images.catalogue import load
 from leasing.drivers.docker import DockerDriver
-from leasing.drivers.protocol import Lifecycle
+from leasing.errors import HostError
 from leasing.host import engine, firewall, packages
+from leasing.host.packages import Say
 from leasing.settings.docker import DockerSettings
 from leasing.settings.firewall import FirewallSettings
 
 NVIDIA = Path("/dev/nvidiactl")
+NO_GPUS = """\
+  This machine has NVIDIA devices, but its engine cannot hand them to containers. Install the NVIDIA Container Toolkit:
+    https://docs.nvidia.com/datacenter/cloud-native/container-toolkit/latest/install-guide.html
+    nvidia-ctk runtime configure --runtime=docker, then restart the engine"""
 
 
 def setup(*, for_tests: bool) -> None:
     """Engine, firewall and base environment; with `for_tests` the programs that the tests use. Raises `HostError`."""
-    if for_tests:
-        _step("programs for the tests", _programs)
-    _step("Docker Engine", engine.ensure)
     settings = DockerSettings()
+    if for_tests:
+        _step("Programs for the tests", _programs)
+    _step("Docker Engine", lambda say: engine.ensure(settings.address, say))
     driver = DockerDriver(settings.address, settings)
     try:
-        if NVIDIA.exists() and not driver.probe().gpu_runtime:
-            print(
-                "  This machine has NVIDIA devices, but its engine cannot hand them to containers.\n"
-                "  Install the NVIDIA container toolkit, then restart the engine:\n"
-                "    apt-get install nvidia-container-toolkit\n"
-                "    nvidia-ctk runtime configure && systemctl restart docker"
-            )
-        _step("firewall", _firewall)
-        _step("base environment", lambda say: _base(driver, say))
+        if NVIDIA.exists() and not engine.hands_out_gpus(driver.probe().gpu_runtime):
+            print(NO_GPUS)
+        _step("Firewall", _firewall)
+        _step("Base environment", lambda say: _base(driver, settings, say))
     finally:
         driver.close()
 
 
-def _programs(say: Callable[[str], None]) -> str:
+def _programs(say: Say) -> str:
     lacking = packages.missing(packages.TESTS)
     packages.install(lacking, say)
-    return "installed" if lacking else "there"
+    return f"installed {', '.join(lacking)}" if lacking else "found"
 
 
-def _firewall(_: Callable[[str], None]) -> str:
+def _firewall(_: Say) -> str:
     found = firewall.ensure(FirewallSettings())
-    return f"{found.state}: {found.detail}"
+    return f"{found.state}, {found.detail}"
 
 
-def _base(driver: Lifecycle, say: Callable[[str], None]) -> str:
-    return images.build.ensure(driver, load()["base"], say).tags[0]
+def _base(driver: DockerDriver, settings: DockerSettings, say: Say) -> str:
+    base = load()["base"]
+    if driver.find_image(base.reference) is not None:
+        return f"found {base.reference}"
+    try:
+        images.build.ensure(driver, base, say)
+    except HostError:
+        lacking = packages.missing(packages.DEBIAN)
+        if not lacking or os.geteuid() != 0:
+            raise
+        packages.install(lacking, say)
+        images.build.ensure(driver, base, say)
+    say("trying it")
+    smoke.check(driver, base, settings)
+    return f"built {base.reference}"
 
 
-def _step(name: str, work: Callable[[Callable[[str], None]], str]) -> None:
-    """One line a step; while it goes on, what it does: in place on a terminal, a line each elsewhere."""
+def _step(name: str, work: Callable[[Say], str]) -> None:
+    """One line a step, with its time; while it lasts, what it does."""
     began = time.monotonic()
-    live = sys.stdout.isatty()
+    telling = Telling(name, live=sys.stdout.isatty())
+    said = work(telling)
+    telling.end(f"{name} … {said}, {time.monotonic() - began:.1f} s")
 
-    def say(text: str) -> None:
-        line = f"  {name} … {text[:100]}"
-        print(f"\r\033[K{line}" if live else line, end="" if live else "\n", flush=True)
 
-    said = work(say)
-    print(("\r\033[K" if live else "") + f"  {name}: {said} ({time.monotonic() - began:.1f} s)", flush=True)
+@dataclass
+class Telling:
+    """What a step is doing: on a terminal in one line that changes, in a log a line now and then."""
+
+    name: str
+    live: bool
+    clock: Callable[[], float] = time.monotonic
+    every_seconds: float = 10.0
+    _last: float = float("-inf")
+
+    def __call__(self, text: str) -> None:
+        line = f"  {self.name} … {' '.join(text.split())[:90]}"
+        if self.live:
+            print(f"\r\033[K{line}", end="", flush=True)
+        elif self.clock() - self._last >= self.every_seconds:
+            self._last = self.clock()
+            print(line, flush=True)
+
+    def end(self, text: str) -> None:
+        print(("\r\033[K" if self.live else "") + f"  {text}", flush=True)
