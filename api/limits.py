@@ -1,16 +1,11 @@
-"""What the api reads at most, and the characters it does not take."""
+"""What the api reads at most."""
 
 from __future__ import annotations
 
+from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.problems import problem
-
 MAX_BODY = 1024 * 1024
-
-
-class TooLarge(Exception):
-    """The body went on past the limit."""
 
 
 class BodyLimit:
@@ -24,25 +19,13 @@ class BodyLimit:
             await self._app(scope, receive, send)
             return
         got = 0
-        answered = False
 
         async def counted() -> Message:
             nonlocal got
             message = await receive()
             got += len(message.get("body", b""))
             if got > MAX_BODY:
-                raise TooLarge
+                raise HTTPException(413, f"A request's body may have {MAX_BODY} bytes.")
             return message
 
-        async def noted(message: Message) -> None:
-            nonlocal answered
-            answered = True
-            await send(message)
-
-        try:
-            await self._app(scope, counted, noted)
-        except TooLarge:
-            if answered:
-                raise
-            response = problem(413, "too_large", f"A request's body may have {MAX_BODY} bytes.")
-            await response(scope, receive, send)
+        await self._app(scope, counted, send)

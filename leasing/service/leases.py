@@ -160,13 +160,13 @@ def renew(
 
 def _from_ask(ask: LeaseRequest, principal: Principal, limits: LimitSettings, now: datetime) -> Lease:
     gpu = parse_gpu(ask.gpu)
-    memory = parse_size(ask.memory) if ask.memory else limits.default_memory_bytes
+    memory = parse_size(ask.memory) if ask.memory is not None else limits.default_memory_bytes
     if memory < limits.min_memory_bytes:
         raise Invalid(
             f"{ask.memory!r} is too little memory: the least is {format_size(limits.min_memory_bytes)}.",
             hint=f"Ask for --memory {format_size(limits.default_memory_bytes)}.",
         )
-    shm = parse_size(ask.shm) if ask.shm else None
+    shm = parse_size(ask.shm) if ask.shm is not None else None
     if shm is not None and shm > memory:
         raise Invalid(
             "shm is part of the memory and cannot be larger than it.", hint="Ask for more --memory."
@@ -175,15 +175,15 @@ def _from_ask(ask: LeaseRequest, principal: Principal, limits: LimitSettings, no
         _check_end(ask.until, limits, now)
     ttl = None
     if ask.until is None:
-        ttl = _within(parse_duration(ask.ttl), limits) if ask.ttl else limits.default_ttl_seconds
+        ttl = limits.default_ttl_seconds if ask.ttl is None else _within(parse_duration(ask.ttl), limits)
     return Lease(
-        name=names.lease_name(ask.name) if ask.name else names.made_up(),
+        name=names.lease_name(ask.name) if ask.name is not None else names.made_up(),
         owner_id=principal.user_id,
         project=names.lease_name(ask.project),
         image=_text(ask.image, "image") or limits.default_image,
         gpu_count=gpu.count,
         gpu_model=gpu.model,
-        cpus_millis=parse_cpus(ask.cpus) if ask.cpus else limits.default_cpus_millis,
+        cpus_millis=parse_cpus(ask.cpus) if ask.cpus is not None else limits.default_cpus_millis,
         memory_bytes=memory,
         shm_bytes=shm,
         command=[_text(word, "command") for word in ask.command] if ask.command else None,

@@ -1,4 +1,4 @@
-"""P14: sampling sixteen leases' containers from their cgroup files, against asking the engine, in interleaved rounds."""
+"""P14: sampling sixteen leases' containers from their cgroup files, against asking the engine, in turns."""
 
 from __future__ import annotations
 

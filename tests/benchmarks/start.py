@@ -1,6 +1,6 @@
 """P7: our own tax on a start. The same spec, with its network, on both sides, in interleaved rounds.
 
-Raw is the Engine API: network create, container create, start. Ours is from POST to the row that says running, seen by a
+Raw is the Engine API: network create, container create, start. Ours is from POST to the row that says running, by a
 client that asks every 5 ms. At 1 (paired, 30 rounds) and at 16 together (5 rounds).
 """
 
