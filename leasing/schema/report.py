@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, StringConstraints
+from pydantic import Field, StringConstraints, field_validator
 
 from leasing.schema.base import Request, Wire
 
-Short = Annotated[str, StringConstraints(max_length=255)]
+Short = Annotated[str, StringConstraints(max_length=255, pattern=r"^[^\x00]*$")]
+"""Text that a database can hold."""
 ContainerId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Uuid = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9-]{1,96}$")]
 Bytes = Annotated[int, Field(ge=0, lt=2**62)]
@@ -87,6 +88,13 @@ class NodeReport(Request):
     """None when NVML could not be asked this time: says nothing about devices known before."""
     links: list[LinkReport] = Field(default_factory=list, max_length=20_000)
     containers: list[ContainerReport] = Field(default_factory=list, max_length=10_000)
+
+    @field_validator("devices")
+    @classmethod
+    def _each_once(cls, devices: list[DeviceReport] | None) -> list[DeviceReport] | None:
+        if devices is not None and len({device.uuid for device in devices}) < len(devices):
+            raise ValueError("a device is listed twice")
+        return devices
 
 
 class ReportAccepted(Wire):

@@ -199,6 +199,8 @@ def unfit(device: Device, now: datetime) -> str | None:
         return f"{device.health}: {device.health_reason or 'NVML says so'}"
     if device.foreign_since is not None:
         return "used by a process that no lease owns"
+    if device.mig_enabled:
+        return "leased through its MIG instances"
     if device.sampled_at is None or now - device.sampled_at > STALE:
         return "its node's sampler is silent"
     return None

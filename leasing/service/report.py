@@ -12,7 +12,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from leasing.model import Allocation, Device, DeviceUsage, Node, NodeUsage, Run, RunSample, SignalKind
-from leasing.schema.report import ContainerReport, DeviceReport, NodeReport, ReportAccepted
+from leasing.schema.report import ContainerReport, DeviceReport, NodeReport, ProcessReport, ReportAccepted
 from leasing.service import events, signals
 from leasing.service.cluster import WHOLE
 from leasing.service.signals import Observation
@@ -41,6 +41,7 @@ class Holder:
 
 def ingest(session: Session, node: Node, report: NodeReport, *, now: datetime) -> ReportAccepted:
     """Write one report. One older than the last of the same boot is passed over: reports may overtake each other."""
+    session.refresh(node, with_for_update={"key_share": True})  # the other may be in the middle of being written
     holders = _holders(session, node.id)
     known = [holder.container_id for holder in holders if holder.container_id]
     last = node.sampler
@@ -78,15 +79,16 @@ def _holders(session: Session, node_id: UUID) -> list[Holder]:
 
 def _capacity(session: Session, node_id: UUID, report: NodeReport) -> None:
     """What the node has; never below what is placed there, so that a shrunk node drains instead of failing."""
-    cpus = int(report.cpus * 1000)
-    memory = max(0, report.memory_bytes - RESERVED_MEMORY)
+    cpus = sa.func.greatest(int(report.cpus * 1000), NodeUsage.cpus_used_millis)
+    memory = sa.func.greatest(max(0, report.memory_bytes - RESERVED_MEMORY), NodeUsage.memory_used_bytes)
     session.execute(
         sa.update(NodeUsage)
-        .where(NodeUsage.node_id == node_id)
-        .values(
-            cpus_millis=sa.func.greatest(cpus, NodeUsage.cpus_used_millis),
-            memory_bytes=sa.func.greatest(memory, NodeUsage.memory_used_bytes),
+        .where(
+            NodeUsage.node_id == node_id,
+            # as a rule nothing has changed, and then no placement waits for this row
+            sa.or_(NodeUsage.cpus_millis != cpus, NodeUsage.memory_bytes != memory),
         )
+        .values(cpus_millis=cpus, memory_bytes=memory)
     )
 
 
@@ -97,9 +99,6 @@ def _devices(
         device.uuid: device
         for device in session.execute(sa.select(Device).where(Device.node_id == node.id)).scalars()
     }
-    owners: dict[str | None, Holder] = {
-        holder.container_id: holder for holder in holders if holder.container_id
-    }
     for report in reports:
         device = known.pop(report.uuid, None)
         if device is None:
@@ -107,10 +106,11 @@ def _devices(
         _health(session, node, device, DeviceHealth(report.health), report.health_reason)
         _inventory(device, report, now)
         if report.processes is not None:
-            _foreign(session, node, device, report, owners, now)
+            _foreign(session, node, device, report.processes, holders, now)
     for device in known.values():
         _health(session, node, device, DeviceHealth.RETIRED, "no longer reported")
     session.flush()
+    _device_capacity(session, node.id)
 
 
 def _appeared(session: Session, node: Node, report: DeviceReport) -> Device:
@@ -126,14 +126,28 @@ def _appeared(session: Session, node: Node, report: DeviceReport) -> Device:
     )
     session.add(device)
     session.flush()
-    # a MIG parent is leased through its instances
-    share = 0 if report.mig_enabled else WHOLE
-    session.add(DeviceUsage(device_id=device.id, share=share, memory_bytes=report.memory_bytes))
+    session.add(DeviceUsage(device_id=device.id, share=0, memory_bytes=0))
     message = f"{report.model} {report.uuid} appeared on {node.name}"
     events.record(
         session, "device.appeared", message, actor=f"node:{node.name}", node_id=node.id, device_id=device.id
     )
     return device
+
+
+def _device_capacity(session: Session, node_id: UUID) -> None:
+    """What can be leased of each device, never below what is: a parent of MIG instances is leased through them."""
+    share = sa.func.greatest(sa.case((Device.mig_enabled, 0), else_=WHOLE), DeviceUsage.share_used)
+    memory = sa.func.greatest(Device.memory_bytes, DeviceUsage.memory_used_bytes)
+    session.execute(
+        sa.update(DeviceUsage)
+        .where(
+            DeviceUsage.device_id == Device.id,
+            Device.node_id == node_id,
+            sa.or_(DeviceUsage.share != share, DeviceUsage.memory_bytes != memory),
+        )
+        .values(share=share, memory_bytes=memory)
+        .execution_options(synchronize_session=False)
+    )
 
 
 def _inventory(device: Device, report: DeviceReport, now: datetime) -> None:
@@ -162,16 +176,25 @@ def _foreign(
     session: Session,
     node: Node,
     device: Device,
-    report: DeviceReport,
-    owners: dict[str | None, Holder],
+    processes: list[ProcessReport],
+    holders: list[Holder],
     now: datetime,
 ) -> None:
-    """A process is foreign unless it runs in the container of a run that holds this very device."""
-    foreign = []
-    for process in report.processes or ():
-        holder = owners.get(process.container_id)
-        if holder is None or device.id not in holder.devices:
-            foreign.append(process.model_dump())
+    """A process is foreign unless it runs in the container of a run that holds this very device.
+
+    A holder whose container is being started has not told its id yet: what runs in a container that nobody else is
+    known by may be its own, and is judged with the next report.
+    """
+    own = [holder for holder in holders if device.id in holder.devices]
+    ours = {holder.container_id for holder in own}
+    others = {holder.container_id for holder in holders} - ours
+    starting = None in ours
+    foreign = [
+        process.model_dump()
+        for process in processes
+        if process.container_id is None
+        or (process.container_id not in ours and (process.container_id in others or not starting))
+    ]
     if foreign and device.foreign_since is None:
         device.foreign_since = now
         message = f"a process that no lease owns uses {device.model} {device.uuid} on {node.name}"
