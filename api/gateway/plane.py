@@ -97,7 +97,9 @@ class Plane:
         assert visitor is not None, "only the known are let in"
         assert target is not None, "only to what there is"
         if not slash:
-            return web.HTTPPermanentRedirect(f"/l/{name}/" + (f"?{query}" if mark else ""))
+            return web.Response(
+                status=308, headers={"Location": f"/l/{name}/" + (f"?{query}" if mark else "")}
+            )
         if not self._inside(verdict.host):
             log.error("upstream outside the leases' networks lease=%s", target.lease_id)
             return _problem(502, "upstream_outside", "The endpoint's address is not in the leases' networks.")
@@ -147,7 +149,7 @@ class Plane:
         except NotSignedIn as error:
             return _problem(401, error.code, str(error))
         await run_in_threadpool(self._grants.load)  # so that the very next call finds it
-        answer = web.HTTPSeeOther(f"/l/{target.name}/")
+        answer = web.Response(status=303, headers={"Location": f"/l/{target.name}/"})
         answer.set_cookie(
             COOKIE, secret, path=f"/l/{target.name}/", httponly=True, samesite="Lax", secure=self._secure,
             max_age=int(self._settings.cookie_hours * 3600),

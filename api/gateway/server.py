@@ -72,9 +72,7 @@ async def _serve(
         max_field_size=MAX_HEADER,
     )
     await runner.setup()
-    site = web.TCPSite(
-        runner, settings.listen, settings.gateway_port, ssl_context=_tls(settings), shutdown_timeout=2.0
-    )
+    site = web.TCPSite(runner, settings.listen, settings.gateway_port, ssl_context=_tls(settings))
     await site.start()
     flush = asyncio.ensure_future(_flush(counters, grants, sessions, gateway.flush_seconds))
     try:

@@ -10,7 +10,7 @@ DRAWERS = {"utils", "util", "common", "helpers", "misc"}
 TOP_LEVEL = {
     *sources.PACKAGES,
     *("tests", "docs", ".ci"),
-    *("Makefile", "README.md", "LICENSE", "pyproject.toml", "alembic.ini", "compose.yaml"),
+    *("Makefile", "README.md", "LICENSE", "pyproject.toml", "alembic.ini", "compose.yaml", "Dockerfile"),
     *("requirements.txt", "requirements-dev.txt", ".gitignore", ".dockerignore"),
 }
 

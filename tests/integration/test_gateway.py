@@ -1,0 +1,342 @@
+"""The gateway over real sockets and rows: who gets in, what passes, what is refused."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import json
+import socket
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+import aiohttp
+import httpx
+import pytest
+import sqlalchemy as sa
+from aiohttp import WSMsgType, web
+
+from api.gateway import server
+from leasing.database import now
+from leasing.model import Lease, Run, Signal, Token, TokenKind, Traffic, User
+from leasing.service import people, tickets
+from leasing.settings.core import CoreSettings
+from leasing.settings.gateway import GatewaySettings
+from tests.support.cluster import Cluster, user
+from tests.support.stack import free_port, until
+
+TOKEN = "application's own"
+
+
+@dataclass
+class Upstream:
+    """A real application on loopback that remembers what reached it."""
+
+    port: int = field(default_factory=free_port)
+    seen: list[tuple[str, str, dict[str, str], bytes]] = field(default_factory=list)
+
+    def start(self) -> None:
+        ready = threading.Event()
+        threading.Thread(target=lambda: asyncio.run(self._serve(ready)), daemon=True).start()
+        assert ready.wait(10)
+
+    async def _serve(self, ready: threading.Event) -> None:
+        app = web.Application(client_max_size=0)
+        app.router.add_route("*", "/{tail:.*}", self._answer)
+        runner = web.AppRunner(app)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", self.port).start()
+        ready.set()
+        await asyncio.sleep(600)
+
+    async def _answer(self, request: web.Request) -> web.StreamResponse:
+        if request.headers.get("Upgrade", "").lower() == "websocket":
+            socket_ = web.WebSocketResponse(protocols=["chat"])
+            await socket_.prepare(request)
+            async for message in socket_:
+                if message.type == WSMsgType.TEXT:
+                    await socket_.send_str(message.data.upper())
+                elif message.type == WSMsgType.BINARY:
+                    await socket_.send_bytes(message.data)
+            return socket_
+        body = await request.read()
+        self.seen.append((request.method, request.raw_path, dict(request.headers), body))
+        if request.path.endswith("/stream"):
+            response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+            await response.prepare(request)
+            for number in range(600):
+                await response.write(f"data: {number}\n\n".encode())
+                await asyncio.sleep(0.05)
+            return response
+        headers = {"Set-Cookie": "app=1; Path=/; Domain=example.com", "X-Length": str(len(body))}
+        if request.path.endswith("/moved"):
+            return web.Response(status=302, headers=headers | {"Location": "/elsewhere?x=1"})
+        return web.Response(text="hello", headers=headers)
+
+
+@dataclass
+class Gate:
+    """A gateway, the lease behind it, and its owner's token."""
+
+    url: str
+    port: int
+    cluster: Cluster
+    lease: Lease
+    token: str
+    upstream: Upstream
+
+    def get(self, path: str = "", token: str | None = None, **arguments: object) -> httpx.Response:
+        headers = {"Authorization": f"Bearer {token or self.token}"} | dict(
+            arguments.pop("headers", None) or {}
+        )  # type: ignore[call-overload]  # a plain dict
+        method = str(arguments.pop("method", "GET"))
+        return httpx.request(method, f"{self.url}/l/{self.lease.name}/{path}", headers=headers, **arguments)  # type: ignore[arg-type]  # httpx checks them
+
+    def raw(self, data: bytes) -> bytes:
+        """What comes back for those very bytes."""
+        with socket.create_connection(("127.0.0.1", self.port), 5) as plain:
+            plain.settimeout(5)
+            plain.sendall(data)
+            answer = b""
+            try:
+                while part := plain.recv(65536):
+                    answer += part
+            except (TimeoutError, ConnectionResetError):
+                pass
+            return answer
+
+
+@pytest.fixture
+def gate(database_url: str) -> Iterator[Gate]:
+    cluster = Cluster.make(database_url)
+    upstream = Upstream()
+    upstream.start()
+    lease = cluster.run(name="app", port=upstream.port)
+    with cluster.sessions.begin() as session:
+        session.execute(sa.update(Run).values(address="127.0.0.1"))
+        _, token = people.issue(session, cluster.ada.user_id, TokenKind.API, "test", expires_at=None)
+    settings = CoreSettings(gateway_port=free_port())
+    stop = threading.Event()
+    thread = threading.Thread(
+        target=server.run,
+        args=(settings, GatewaySettings(flush_seconds=0.2, poll_seconds=0.5)),
+        kwargs={"sessions": cluster.sessions, "url": cluster.url, "networks": ["127.0.0.0/8"], "stop": stop},
+    )
+    thread.start()
+    made = Gate(settings.gateway_url, settings.gateway_port, cluster, lease, token, upstream)
+    until(lambda: _status(made) == 200, what="the gateway")
+    upstream.seen.clear()
+    yield made
+    stop.set()
+    thread.join(20)
+    assert not thread.is_alive()
+    cluster.fleet.close()
+    cluster.sessions.kw["bind"].dispose()
+
+
+def _status(gate: Gate) -> int:
+    try:
+        return gate.get().status_code
+    except httpx.TransportError:
+        return 0
+
+
+def test_the_owner_gets_in_and_others_are_told_apart(gate: Gate) -> None:
+    with gate.cluster.sessions.begin() as session:
+        _, eve = people.issue(session, user(session, "eve").user_id, TokenKind.API, "test", expires_at=None)
+    until(lambda: gate.get(token=eve).status_code == 403, what="the new token")
+    assert httpx.get(f"{gate.url}/l/app/").json()["code"] == "not_signed_in"
+    assert gate.get(token="lse_nosuch").status_code == 401
+    unknown = httpx.get(f"{gate.url}/l/nosuch/", headers={"Authorization": f"Bearer {gate.token}"})
+    assert (unknown.status_code, unknown.json()["code"]) == (404, "not_found")
+    assert httpx.get(f"{gate.url}/api/v1/leases").status_code == 404
+    page = httpx.get(f"{gate.url}/l/app/", headers={"Accept": "text/html"})
+    assert (page.status_code, "/open/app" in page.text) == (401, True)
+    moved = httpx.get(f"{gate.url}/l/app?q=1", headers={"Authorization": f"Bearer {gate.token}"})
+    assert (moved.status_code, moved.headers["location"]) == (308, "/l/app/?q=1")
+
+
+def test_bytes_pass_both_ways_and_credentials_do_not(gate: Gate) -> None:
+    body = bytes(range(256)) * 20_000
+    answer = gate.get(
+        "a%2Fb/../c?x=%20y&x=2", method="POST", content=body,
+        headers={
+            "X-Forwarded-For": "6.6.6.6", "X-Leasing-User": "root", "Cookie": "leasing_session=s; mine=1",
+            "Connection": "keep-alive, X-Drop", "X-Drop": "1",
+        },
+    )  # fmt: skip
+    assert (answer.status_code, answer.text, answer.headers["x-length"]) == (200, "hello", str(len(body)))
+    ((method, path, headers, got),) = gate.upstream.seen
+    assert (method, got) == ("POST", body)
+    assert path.endswith("?x=%20y&x=2")
+    assert "Authorization" not in headers
+    assert headers["Cookie"] == "mine=1"
+    assert (headers["X-Leasing-User"], headers["X-Forwarded-For"]) == ("ada", "127.0.0.1")
+    assert headers["X-Forwarded-Prefix"] == "/l/app"
+    assert "X-Drop" not in headers
+    assert answer.headers["set-cookie"] == "app=1; Path=/l/app/"
+    assert gate.get("moved").headers["location"] == "/l/app/elsewhere?x=1"
+    head = gate.get(method="HEAD")
+    assert (head.status_code, head.content) == (200, b"")
+
+
+def test_an_application_s_own_authorization_is_left_to_it_behind_a_cookie(gate: Gate) -> None:
+    with gate.cluster.sessions.begin() as session:
+        ticket = tickets.issue(
+            session, user_id=gate.cluster.ada.user_id, lease_id=gate.lease.id, now=now(session)
+        )
+    entered = httpx.get(f"{gate.url}/l/app/.leasing/enter", params={"ticket": ticket})
+    assert entered.status_code == 303
+    cookie = entered.cookies["leasing_endpoint"]
+    assert httpx.get(f"{gate.url}/l/app/.leasing/enter", params={"ticket": ticket}).status_code == 401
+    headers = {"Cookie": f"leasing_endpoint={cookie}", "Authorization": f"Bearer {TOKEN}"}
+    assert httpx.get(f"{gate.url}/l/app/", headers=headers).status_code == 200
+    assert gate.upstream.seen[-1][2]["Authorization"] == f"Bearer {TOKEN}"
+    assert "Cookie" not in gate.upstream.seen[-1][2]
+    other = gate.cluster.ask(name="other")
+    until(
+        lambda: httpx.get(f"{gate.url}/l/other/", headers=headers).status_code == 403, what="the other lease"
+    )
+    assert other.name == "other"
+
+
+def test_a_revocation_and_a_release_are_in_force_at_once(gate: Gate) -> None:
+    with gate.cluster.sessions.begin() as session:
+        session.execute(sa.update(Token).values(revoked_at=now(session)))
+    until(lambda: gate.get().status_code == 401, seconds=3, what="the revocation")
+    with gate.cluster.sessions.begin() as session:
+        session.execute(sa.update(Token).values(revoked_at=None))
+    until(lambda: gate.get().status_code == 200, seconds=3, what="the way back")
+    with gate.cluster.sessions.begin() as session:
+        session.execute(sa.update(User).values(disabled_at=now(session)))
+    until(lambda: gate.get().status_code == 401, seconds=3, what="the disabling")
+    with gate.cluster.sessions.begin() as session:
+        session.execute(sa.update(User).values(disabled_at=None))
+    until(lambda: gate.get().status_code == 200, seconds=3, what="the way back")
+    gate.cluster.release(gate.lease.id)
+    stopping = until(lambda: (one := gate.get()).status_code == 503 and one, seconds=3, what="the stop")
+    assert stopping.json()["code"] == "not_running"
+    gate.cluster.work()
+    gone = until(lambda: (one := gate.get()).status_code == 404 and one, seconds=3, what="the end")
+    assert (gone.json()["code"], "released" in gone.json()["detail"]) == ("gone", True)
+
+
+def test_a_stream_goes_on_and_is_cut_when_its_lease_ends(gate: Gate) -> None:
+    lines: list[str] = []
+
+    def read() -> None:
+        headers = {"Authorization": f"Bearer {gate.token}"}
+        with httpx.stream("GET", f"{gate.url}/l/app/stream", headers=headers, timeout=10) as answer:
+            for line in answer.iter_lines():
+                lines.append(line)
+                if len(lines) == 5:
+                    gate.cluster.release(gate.lease.id)
+
+    with pytest.raises(httpx.TransportError):
+        read()
+    assert lines[:5] == ["data: 0", "", "data: 1", "", "data: 2"]
+
+
+def test_nothing_listening_is_said_with_the_likely_reason(gate: Gate) -> None:
+    with gate.cluster.sessions.begin() as session:
+        session.execute(sa.update(Lease).values(port=free_port()))
+        people.signin_secret(session, "ada", now=now(session), actor="test")  # a change the gateway hears of
+    answer = until(lambda: (one := gate.get()).status_code == 502 and one, what="the 502")
+    assert answer.json()["code"] == "no_answer"
+    assert "0.0.0.0" in answer.json()["detail"]
+
+
+def test_an_upstream_outside_the_leases_networks_is_never_connected_to(gate: Gate) -> None:
+    with gate.cluster.sessions.begin() as session:
+        session.execute(sa.update(Run).values(address="198.51.100.7"))
+        people.signin_secret(session, "ada", now=now(session), actor="test")
+    answer = until(lambda: (one := gate.get()).status_code == 502 and one, seconds=3, what="the refusal")
+    assert answer.json()["code"] == "upstream_outside"
+    assert ipaddress.ip_address("198.51.100.7") not in ipaddress.ip_network("127.0.0.0/8")
+
+
+def test_a_websocket_passes_both_ways(gate: Gate) -> None:
+    async def talk() -> tuple[str | None, str, bytes, int | None]:
+        headers = {"Authorization": f"Bearer {gate.token}"}
+        async with (
+            aiohttp.ClientSession() as client,
+            client.ws_connect(
+                f"{gate.url}/l/app/ws", headers=headers, protocols=["chat"], max_msg_size=0
+            ) as ws,
+        ):
+            await ws.send_str("hello")
+            text = await ws.receive_str()
+            await ws.send_bytes(b"\0" * 3_000_000)
+            big = await ws.receive_bytes()
+            await ws.close()
+            return ws.protocol, text, big[:1], len(big)
+
+    assert asyncio.run(talk()) == ("chat", "HELLO", b"\0", 3_000_000)
+
+
+def test_traffic_is_counted_and_silence_is_quiet(gate: Gate) -> None:
+    gate.get(method="POST", content=b"x" * 1000)
+
+    def counted() -> bool:
+        with gate.cluster.sessions() as session:
+            row = session.get(Traffic, gate.lease.id)
+            return row is not None and row.bytes_in_total >= 1000 and row.requests_total >= 2
+
+    until(counted, what="the counts")
+    with gate.cluster.sessions() as session:
+        first = session.get_one(Signal, (gate.lease.id, "endpoint"))
+
+    def still_seen() -> bool:
+        with gate.cluster.sessions() as session:
+            signal = session.get_one(Signal, (gate.lease.id, "endpoint"))
+            return (
+                signal.seen_at > first.seen_at + timedelta(milliseconds=500)
+                and signal.active_at == first.active_at
+            )
+
+    until(still_seen, what="a quiet reading")
+
+
+HEAD = "Host: x\r\nAuthorization: Bearer {token}\r\n"
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        "POST /l/app/ HTTP/1.1\r\n"
+        + HEAD
+        + "Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nGET /evil",
+        "POST /l/app/ HTTP/1.1\r\n" + HEAD + "Content-Length: 5\r\nContent-Length: 6\r\n\r\nhello!",
+        "POST /l/app/ HTTP/1.1\r\n" + HEAD + "Transfer-Encoding: xchunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+        "POST /l/app/ HTTP/1.1\r\n" + HEAD + "Transfer-Encoding: chunked\r\n\r\nzz\r\nhello\r\n0\r\n\r\n",
+        "GET /l/app/ HTTP/1.1\r\n" + HEAD + "X: a\r\n b\r\n\r\n",
+        "GET /l/app/ HTTP/1.1\r\n" + HEAD + "X : a\r\n\r\n",
+        "GET /l/app/ HTTP/1.1\r\n" + HEAD + "X: a\0b\r\n\r\n",
+        "GET /l/app/ HTTP/1.1\r\n" + HEAD + "X: " + "a" * 70_000 + "\r\n\r\n",
+        "GET /l/app/../../api HTTP/1.1\r\n" + HEAD + "Connection: close\r\n\r\n",
+        "GET http://evil.example/l/app/ HTTP/1.1\r\n" + HEAD + "Connection: close\r\n\r\n",
+        "GET /l//app/ HTTP/1.1\r\n" + HEAD + "Connection: close\r\n\r\n",
+        "GET /%6c/app/ HTTP/1.1\r\n" + HEAD + "Connection: close\r\n\r\n",
+    ],
+)
+def test_an_ambiguous_request_reaches_the_application_never_or_once_and_whole(
+    gate: Gate, request_: str
+) -> None:
+    answer = gate.raw(request_.replace("{token}", gate.token).encode())
+    status = int(answer.split()[1]) if answer.startswith(b"HTTP/1.1 ") else 0
+    assert len(gate.upstream.seen) <= 1
+    assert not any("/evil" in path for _, path, _, _ in gate.upstream.seen)
+    if gate.upstream.seen:
+        (_, path, headers, _) = gate.upstream.seen[0]
+        assert path.startswith("/")
+        assert "evil.example" not in path
+        assert not {"Transfer-Encoding", "Content-Length"} <= set(headers)
+    else:
+        assert status in (0, 400, 404, 502), answer[:200]
+
+
+def test_problems_are_json(gate: Gate) -> None:
+    answer = httpx.get(f"{gate.url}/l/app/")
+    assert answer.headers["content-type"].startswith("application/problem+json")
+    assert set(json.loads(answer.text)) >= {"type", "title", "status", "code", "detail"}
