@@ -10,9 +10,9 @@ from fastapi import APIRouter, FastAPI
 from sqlalchemy.orm import Session
 
 from api import problems
-from api.limits import BodyLimit
+from api.limits import InputLimits
 from api.routers import cluster, environments, health, leases, people, registries
-from api.streams import events, logs, terminal
+from api.streams import events, logs, terminal, threads
 from api.streams.fanout import Fanout
 from api.streams.place import Connect
 from leasing import __version__
@@ -57,9 +57,10 @@ def create_app(
     app.state.settings, app.state.limits = settings, limits
     app.state.sessions, app.state.fanout = sessions, fanout
     app.state.connect, app.state.metrics = connect, metrics
+    app.state.stream_threads = threads.pool()
     app.state.catalogue = tuple(catalogue)
     problems.install(app)
-    app.add_middleware(BodyLimit)
+    app.add_middleware(InputLimits)
     v1 = APIRouter(prefix="/api/v1")
     for part in (events, logs, leases, cluster, environments, people, registries):
         v1.include_router(part.router)

@@ -66,11 +66,16 @@ def check_origin(request: HTTPConnection) -> None:
         raise NotAllowed("That call came from another site's page.")
 
 
-def principal(request: Request, unit: Unit) -> Principal:
+def caller_of(request: HTTPConnection, unit: Session) -> Principal:
+    """Who calls. Raises `NotSignedIn`, and `NotAllowed` for a token that is good elsewhere only."""
     who = people.authenticate(unit, secret_of(request))
     if who.lease_id is not None:
         raise NotAllowed("That token opens one lease's endpoint only.")
     return who
+
+
+def principal(request: Request, unit: Unit) -> Principal:
+    return caller_of(request, unit)
 
 
 Caller = Annotated[Principal, Depends(principal)]

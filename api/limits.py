@@ -1,22 +1,33 @@
-"""What the api reads at most."""
+"""What the api reads at all."""
 
 from __future__ import annotations
 
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from api.problems import problem
+from leasing.errors import Invalid
+
 MAX_BODY = 1024 * 1024
 
 
-class BodyLimit:
-    """Counts what really arrives: a Content-Length may lie or be absent."""
+class InputLimits:
+    """Bounds a body by what really arrives, for a Content-Length may lie or be absent; refuses NUL in an address, which
+    PostgreSQL cannot hold and no name has."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
+        if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
+            return
+        if "\0" in scope["path"] or b"%00" in scope["query_string"]:
+            if scope["type"] == "websocket":
+                await send({"type": "websocket.close", "code": 1008, "reason": "NUL in the address"})
+            else:
+                answer = problem(422, Invalid.code, "The address contains a NUL character.")
+                await answer(scope, receive, send)
             return
         got = 0
 
@@ -28,4 +39,4 @@ class BodyLimit:
                 raise HTTPException(413, f"A request's body may have {MAX_BODY} bytes.")
             return message
 
-        await self._app(scope, counted, send)
+        await self._app(scope, counted if scope["type"] == "http" else receive, send)

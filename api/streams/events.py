@@ -10,41 +10,52 @@ from uuid import UUID
 from fastapi import APIRouter, Header, Query, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import Response, StreamingResponse
+from sqlalchemy.exc import OperationalError
 
 from api.deps import Admin, Caller, Unit
-from api.streams.fanout import Fanout
+from api.streams import access
 from leasing.database import Sessions
 from leasing.schema.lease import EventOut, EventPage
 from leasing.service import leases, views
+from leasing.states import LeaseState
 
 router = APIRouter(tags=["events"])
 HEARTBEAT_SECONDS = 15.0
 BATCH = 200
 
 
-@router.get("/leases/{ref}/events", summary="What happened to a lease", response_model=EventPage)
+@router.get(
+    "/leases/{ref}/events",
+    summary="What happened to a lease",
+    response_model=EventPage,
+    responses={
+        200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}},
+        204: {"description": "The lease has ended and everything was sent: do not come back."},
+    },
+)
 def lease_events(
     ref: str,
     request: Request,
     unit: Unit,
     caller: Caller,
     accept: Annotated[str, Header()] = "",
-    last_event_id: Annotated[str, Header(max_length=20)] = "",
+    last_event_id: Annotated[str, Header(pattern=r"^\d{0,18}$")] = "",
     after: Annotated[int, Query(ge=0)] = 0,
     limit: Annotated[int, Query(ge=1, le=views.MAX_PAGE)] = 100,
 ) -> Response | EventPage:
     """A page; or, for `Accept: text/event-stream`, a stream: it resumes after `Last-Event-ID`, ends with the lease."""
     lease = leases.find(unit, ref, principal=caller)
-    if last_event_id.isascii() and last_event_id.isdigit():
-        after = int(last_event_id)
-    if "text/event-stream" in accept:
-        state = request.app.state
-        return StreamingResponse(
-            _follow(state.sessions, state.fanout, lease.id, after),
-            media_type="text/event-stream",
-            headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
-        )
-    return views.event_page(unit, lease_id=lease.id, after_id=after, limit=limit)
+    after = int(last_event_id or after)
+    if "text/event-stream" not in accept:
+        return views.event_page(unit, lease_id=lease.id, after_id=after, limit=limit)
+    over = lease.state == LeaseState.ENDED
+    if over and not views.event_page(unit, lease_id=lease.id, after_id=after, limit=1).items:
+        return Response(status_code=204)  # on which a browser's EventSource stops asking
+    return StreamingResponse(
+        _follow(request, lease.id, after),
+        media_type="text/event-stream",
+        headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
+    )
 
 
 @router.get("/events", summary="Everything that happened")
@@ -57,11 +68,12 @@ def all_events(
     return views.event_page(unit, lease_id=None, after_id=after, limit=limit)
 
 
-async def _follow(sessions: Sessions, fanout: Fanout, lease_id: UUID, after: int) -> AsyncIterator[bytes]:
+async def _follow(request: Request, lease_id: UUID, after: int) -> AsyncIterator[bytes]:
+    fanout = request.app.state.fanout
     async with fanout.follow(str(lease_id)) as woken:
-        while not fanout.closed:
+        while not fanout.closed and await run_in_threadpool(access.still_allowed, request, lease_id):
             woken.clear()
-            found = await run_in_threadpool(_read, sessions, lease_id, after)
+            found = await run_in_threadpool(_read, request.app.state.sessions, lease_id, after)
             for event in found:
                 after = event.id
                 yield f"id: {event.id}\nevent: {event.kind}\ndata: {event.model_dump_json()}\n\n".encode()
@@ -76,5 +88,9 @@ async def _follow(sessions: Sessions, fanout: Fanout, lease_id: UUID, after: int
 
 
 def _read(sessions: Sessions, lease_id: UUID, after: int) -> list[EventOut]:
-    with sessions() as session:
-        return views.event_page(session, lease_id=lease_id, after_id=after, limit=BATCH).items
+    """What is new; nothing while the database is away, for a listener that comes back wakes everyone."""
+    try:
+        with sessions() as session:
+            return views.event_page(session, lease_id=lease_id, after_id=after, limit=BATCH).items
+    except OperationalError:
+        return []
