@@ -41,7 +41,9 @@ class Holder:
 
 def ingest(session: Session, node: Node, report: NodeReport, *, now: datetime) -> ReportAccepted:
     """Write one report. One older than the last of the same boot is passed over: reports may overtake each other."""
-    session.refresh(node, with_for_update={"key_share": True})  # the other may be in the middle of being written
+    session.refresh(
+        node, with_for_update={"key_share": True}
+    )  # the other may be in the middle of being written
     holders = _holders(session, node.id)
     known = [holder.container_id for holder in holders if holder.container_id]
     last = node.sampler
