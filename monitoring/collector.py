@@ -1,38 +1,71 @@
-"""The platform's state as Prometheus metrics, computed from rows at each scrape.
-
-Grammar: base units, `_seconds`, `_bytes`, `_ratio` (0 to 1), counters end in `_total`, `_info` rows join. No user text
-in hot labels: names of leases and owners stand in `leasing_lease_info` only. What cannot be measured has no series.
-"""
+"""The platform's state as Prometheus metrics, computed from rows at each scrape; `monitoring.metrics` names them."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
+from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
 from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
 from leasing import __version__
 from leasing.database import now
-from leasing.model import Allocation, Device, Event, Lease, Run, RunSample, Traffic, User
+from leasing.model import Allocation, Device, Event, Lease, Node, Run, RunSample, Traffic, User
 from leasing.service import cluster
-from leasing.states import EndReason, LeaseState, Verdict
+from leasing.states import DeviceHealth, EndReason, LeaseState, Verdict
+from monitoring import metrics
 
 WAIT_BUCKETS = (1, 5, 15, 60, 300, 900, 3600, 4 * 3600, 24 * 3600)
 START_BUCKETS = (0.25, 0.5, 1, 2, 5, 10, 30, 60, 300)
 DEVICE_STATES = ("free", "leased", "foreign", "out", "unknown")
+OF_A_LEASE = (
+    metrics.LEASE_GPU_UTILIZATION,
+    metrics.LEASE_GPU_MEMORY,
+    metrics.LEASE_MEMORY,
+    metrics.LEASE_CPU_CORES,
+    metrics.LEASE_IDLE,
+    metrics.LEASE_EXPIRES,
+)
 RECLAIMS = (EndReason.EXPIRED, EndReason.IDLE, EndReason.PREEMPTED, EndReason.DRAINED)
 
 
 def render(session: Session) -> bytes:
-    """One scrape's text. No engine and no NVML is asked."""
+    """One scrape's text. No engine and no NVML is asked; a database that does not answer is said, not raised."""
+    try:
+        return _text(Rows(session))
+    except OperationalError:
+        session.rollback()
+        return _text(Silence())
+
+
+def _text(collector: Collector) -> bytes:
     registry = CollectorRegistry()
-    registry.register(Rows(session))
+    registry.register(collector)
     return generate_latest(registry)
+
+
+def _process(*, database_up: bool) -> Iterable[Metric]:
+    build = metrics.BUILD_INFO.new()
+    build.add_metric([__version__], 1)
+    up = metrics.DATABASE_UP.new()
+    up.add_metric([], float(database_up))
+    return build, up
+
+
+class Silence(Collector):
+    """What can be said without the database."""
+
+    def describe(self) -> Iterable[Metric]:
+        return []
+
+    def collect(self) -> Iterable[Metric]:
+        return _process(database_up=False)
 
 
 class Rows(Collector):
@@ -45,103 +78,89 @@ class Rows(Collector):
         return []
 
     def collect(self) -> Iterable[Metric]:
-        build = GaugeMetricFamily("leasing_build_info", "This version.", labels=["version"])
-        build.add_metric([__version__], 1)
-        yield build
         yield from self._leases()
         yield from self._devices()
+        yield from self._nodes()
         yield from self._running()
         yield from self._endpoints()
         yield from self._history()
+        yield from _process(database_up=True)
 
     def _leases(self) -> Iterable[Metric]:
         counts: dict[str, int] = dict(
             self._session.execute(sa.select(Lease.state, sa.func.count()).group_by(Lease.state)).all()
         )
-        family = GaugeMetricFamily("leasing_leases", "Leases by state.", labels=["state"])
+        family = metrics.LEASES.new()
         for state in LeaseState:
             family.add_metric([state], counts.get(state, 0))
         yield family
-        depth = GaugeMetricFamily("leasing_queue_depth", "Leases that wait for room.")
+        depth = metrics.QUEUE_DEPTH.new()
         depth.add_metric([], counts.get(LeaseState.QUEUED, 0))
         yield depth
 
     def _devices(self) -> Iterable[Metric]:
-        state = GaugeMetricFamily(
-            "leasing_gpu_state", "1 for the state a device is in.", labels=["uuid", "node", "state"]
-        )
-        info = GaugeMetricFamily("leasing_gpu_info", "Devices by model.", labels=["uuid", "node", "model"])
+        state, info, healthy = metrics.GPU_STATE.new(), metrics.GPU_INFO.new(), metrics.GPU_HEALTHY.new()
+        parents = set()
+        held = sa.exists().where(Allocation.device_id == Device.id, Allocation.released_at.is_(None))
+        for uuid, node, health, parent in self._session.execute(
+            sa.select(Device.uuid, Node.name, Device.health, Device.mig_enabled)
+            .join(Node, Node.id == Device.node_id)
+            .where(sa.or_(Device.health != DeviceHealth.RETIRED, held))
+        ):
+            healthy.add_metric([uuid, node], float(health == DeviceHealth.OK))
+            if parent:
+                parents.add(uuid)
         for device in cluster.devices(self._session, now=now(self._session)).items:
+            info.add_metric([device.uuid, device.node, device.model], 1)
+            if device.uuid in parents and device.state != "leased":
+                continue  # it counts through its instances
             for one in DEVICE_STATES:
                 state.add_metric([device.uuid, device.node, one], float(device.state == one))
-            info.add_metric([device.uuid, device.node, device.model], 1)
-        yield state
-        yield info
-        placed = GaugeMetricFamily(
-            "leasing_node_cpus_leased", "Processors placed on a node.", labels=["node"]
-        )
-        memory = GaugeMetricFamily(
-            "leasing_node_memory_leased_bytes", "Memory placed on a node.", labels=["node"]
-        )
-        health = GaugeMetricFamily("leasing_node_ready", "1 if its engine answers.", labels=["node"])
-        heard = GaugeMetricFamily(
-            "leasing_node_report_timestamp_seconds", "When its sampler last reported.", labels=["node"]
-        )
+        yield from (state, info, healthy)
+
+    def _nodes(self) -> Iterable[Metric]:
+        cpus, memory = metrics.NODE_CPUS_LEASED.new(), metrics.NODE_MEMORY_LEASED.new()
+        ready, reported = metrics.NODE_READY.new(), metrics.NODE_REPORTED.new()
+        disk = metrics.NODE_DISK_FREE.new()
         for node in cluster.nodes(self._session, now=now(self._session)).items:
-            placed.add_metric([node.name], node.cpus_used)
+            cpus.add_metric([node.name], node.cpus_used)
             memory.add_metric([node.name], node.memory_used_bytes)
-            health.add_metric([node.name], float(node.health == "ready"))
+            ready.add_metric([node.name], float(node.health == "ready"))
             if node.sampler_seen_at is not None:
-                heard.add_metric([node.name], node.sampler_seen_at.timestamp())
-        yield from (placed, memory, health, heard)
+                reported.add_metric([node.name], node.sampler_seen_at.timestamp())
+        for name, engine in self._session.execute(sa.select(Node.name, Node.engine)):
+            if engine.get("disk_free_bytes") is not None:
+                disk.add_metric([name], engine["disk_free_bytes"])
+        yield from (cpus, memory, ready, reported, disk)
 
     def _running(self) -> Iterable[Metric]:
+        moment = now(self._session)
+        fresh = sa.and_(RunSample.run_id == Run.id, RunSample.at > moment - cluster.STALE)
         rows = self._session.execute(
             sa.select(Lease, User.name, RunSample)
             .join(User, User.id == Lease.owner_id)
             .outerjoin(Run, sa.and_(Run.lease_id == Lease.id, Run.released_at.is_(None)))
-            .outerjoin(RunSample, RunSample.run_id == Run.id)
+            .outerjoin(RunSample, fresh)
             .where(Lease.state != LeaseState.ENDED)
         )
-        info = GaugeMetricFamily(
-            "leasing_lease_info", "Live leases.", labels=["lease_id", "name", "owner", "project", "state"]
-        )
-        gauges = {
-            name: GaugeMetricFamily(name, words, labels=["lease_id"])
-            for name, words in (
-                ("leasing_lease_gpu_utilization_ratio", "Of its busiest device, 0 to 1."),
-                ("leasing_lease_gpu_memory_used_bytes", "Of all its devices."),
-                ("leasing_lease_memory_working_set_bytes", "Memory in use."),
-                ("leasing_lease_cpu_utilization_cores", "Processors in use."),
-                ("leasing_lease_idle_seconds", "How long every signal has been quiet."),
-                ("leasing_lease_expires_timestamp_seconds", "When its time is over."),
-            )
-        }
-        cpu = CounterMetricFamily("leasing_lease_cpu_seconds", "CPU time used.", labels=["lease_id"])
-        moment = now(self._session)
+        info, cpu = metrics.LEASE_INFO.new(), metrics.LEASE_CPU_SECONDS.new()
+        gauges = {family: family.new() for family in OF_A_LEASE}
         for lease, owner, sample in rows:
             key = [str(lease.id)]
             info.add_metric([str(lease.id), lease.name, owner, lease.project, lease.state], 1)
-            idle = lease.idle_verdict == Verdict.IDLE and lease.idle_since is not None
-            values = {
-                "leasing_lease_expires_timestamp_seconds": lease.ends_at.timestamp()
-                if lease.ends_at
-                else None,
-                "leasing_lease_idle_seconds": (moment - lease.idle_since).total_seconds()
-                if idle and lease.idle_since
-                else 0.0
-                if lease.idle_verdict == Verdict.ACTIVE
-                else None,
+            values: dict[metrics.Gauge, float | None] = {
+                metrics.LEASE_EXPIRES: lease.ends_at.timestamp() if lease.ends_at else None,
+                metrics.LEASE_IDLE: _idle_seconds(lease, moment),
             }
             if sample is not None:
-                values["leasing_lease_gpu_utilization_ratio"] = sample.gpu_utilization_ratio
-                values["leasing_lease_gpu_memory_used_bytes"] = sample.gpu_memory_used_bytes
-                values["leasing_lease_memory_working_set_bytes"] = sample.memory_working_set_bytes
-                values["leasing_lease_cpu_utilization_cores"] = sample.cpu_cores
+                values[metrics.LEASE_GPU_UTILIZATION] = sample.gpu_utilization_ratio
+                values[metrics.LEASE_GPU_MEMORY] = sample.gpu_memory_used_bytes
+                values[metrics.LEASE_MEMORY] = sample.memory_working_set_bytes
+                values[metrics.LEASE_CPU_CORES] = sample.cpu_cores
                 cpu.add_metric(key, sample.cpu_seconds_total)
-            for name, value in values.items():
+            for family, value in values.items():
                 if value is not None:
-                    gauges[name].add_metric(key, value)
+                    gauges[family].add_metric(key, value)
         yield info
         yield cpu
         yield from gauges.values()
@@ -149,9 +168,7 @@ class Rows(Collector):
 
     def _held(self) -> Iterable[Metric]:
         """The join row of device and lease, and the device-seconds each lease has held."""
-        joined = GaugeMetricFamily(
-            "leasing_lease_gpu_info", "Which lease holds a device.", labels=["lease_id", "uuid"]
-        )
+        joined = metrics.LEASE_GPU_INFO.new()
         for lease_id, uuid in self._session.execute(
             sa.select(Run.lease_id, Device.uuid)
             .join(Allocation, Allocation.run_id == Run.id)
@@ -160,9 +177,7 @@ class Rows(Collector):
         ):
             joined.add_metric([str(lease_id), uuid], 1)
         yield joined
-        held = CounterMetricFamily(
-            "leasing_lease_gpu_seconds", "Device-seconds of live leases.", labels=["lease_id", "kind"]
-        )
+        held = metrics.LEASE_GPU_SECONDS.new()
         seconds = sa.func.extract(
             "epoch", sa.func.coalesce(Allocation.released_at, sa.func.now()) - Allocation.created_at
         )
@@ -177,12 +192,7 @@ class Rows(Collector):
         yield held
 
     def _endpoints(self) -> Iterable[Metric]:
-        requests = CounterMetricFamily(
-            "leasing_gateway_requests", "Calls of an endpoint.", labels=["lease_id"]
-        )
-        moved = CounterMetricFamily(
-            "leasing_gateway_bytes", "Bytes through an endpoint.", labels=["lease_id", "direction"]
-        )
+        requests, moved = metrics.REQUESTS.new(), metrics.GATEWAY_BYTES.new()
         rows = self._session.execute(
             sa.select(Traffic)
             .join(Lease, Lease.id == Traffic.lease_id)
@@ -196,9 +206,7 @@ class Rows(Collector):
         yield moved
 
     def _history(self) -> Iterable[Metric]:
-        transitions = CounterMetricFamily(
-            "leasing_lease_transitions", "Changes of state.", labels=["from", "to", "reason"]
-        )
+        transitions = metrics.TRANSITIONS.new()
         reclaims: Counter[str] = Counter()
         for source, target, reason, count in self._session.execute(
             sa.select(Event.from_state, Event.to_state, Event.reason, sa.func.count())
@@ -209,11 +217,11 @@ class Rows(Collector):
             if target == LeaseState.ENDED and reason in RECLAIMS:
                 reclaims[str(reason)] += count
         yield transitions
-        reclaimed = CounterMetricFamily("leasing_reclaims", "Leases taken back.", labels=["reason"])
+        reclaimed = metrics.RECLAIMS.new()
         for one in RECLAIMS:
             reclaimed.add_metric([one], reclaims[one])
         yield reclaimed
-        conflicts = CounterMetricFamily("leasing_allocation_conflicts", "Placements the database refused.")
+        conflicts = metrics.CONFLICTS.new()
         conflicts.add_metric(
             [],
             self._session.execute(
@@ -226,16 +234,14 @@ class Rows(Collector):
 
     def _waits(self) -> Metric:
         waited = sa.func.extract("epoch", Run.placed_at - Lease.created_at)
-        family = HistogramMetricFamily("leasing_queue_wait_seconds", "From the request to its place.")
+        family = metrics.QUEUE_WAIT.new()
         buckets, total = self._histogram(waited, Run.generation == 1, WAIT_BUCKETS)
         family.add_metric([], buckets, total)
         return family
 
     def _starts(self) -> Metric:
         took = sa.func.extract("epoch", Run.started_at - Run.placed_at)
-        family = HistogramMetricFamily(
-            "leasing_lease_start_seconds", "From a phase's begin to its end.", labels=["phase"]
-        )
+        family = metrics.START.new()
         buckets, total = self._histogram(took, Run.started_at.is_not(None), START_BUCKETS)
         family.add_metric(["start"], buckets, total)
         return family
@@ -252,3 +258,11 @@ class Rows(Collector):
         ).one()
         named = [*(str(float(bound)) for bound in bounds), "+Inf"]
         return list(zip(named, [float(one) for one in row[:-1]], strict=True)), float(row[-1])
+
+
+def _idle_seconds(lease: Lease, moment: datetime) -> float | None:
+    if lease.idle_verdict == Verdict.ACTIVE:
+        return 0.0
+    if lease.idle_verdict == Verdict.IDLE and lease.idle_since is not None:
+        return (moment - lease.idle_since).total_seconds()
+    return None

@@ -5,27 +5,24 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from prometheus_client import CollectorRegistry
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
 from leasing.schema.report import DeviceReport, NodeReport
+from monitoring import metrics
 
-GPU: tuple[tuple[str, str, Callable[[DeviceReport], float | None]], ...] = (
-    ("leasing_gpu_utilization_ratio", "GPU utilisation, 0 to 1.", lambda device: device.utilization_ratio),
-    ("leasing_gpu_memory_used_bytes", "Memory in use.", lambda device: device.memory_used_bytes),
-    ("leasing_gpu_memory_total_bytes", "Memory there is.", lambda device: device.memory_bytes),
-    ("leasing_gpu_power_watts", "Power drawn.", lambda device: device.power_watts),
-    ("leasing_gpu_temperature_celsius", "Temperature.", lambda device: device.temperature_celsius),
+GPU: tuple[tuple[metrics.Gauge, Callable[[DeviceReport], float | None]], ...] = (
+    (metrics.GPU_UTILIZATION, lambda device: device.utilization_ratio),
+    (metrics.GPU_MEMORY_USED, lambda device: device.memory_used_bytes),
+    (metrics.GPU_MEMORY_TOTAL, lambda device: device.memory_bytes),
+    (metrics.GPU_POWER, lambda device: device.power_watts),
+    (metrics.GPU_TEMPERATURE, lambda device: device.temperature_celsius),
 )
-NODE: tuple[tuple[str, str, Callable[[NodeReport], float | None]], ...] = (
-    ("leasing_node_cpus", "Processors.", lambda report: report.cpus),
-    (
-        "leasing_node_cpu_utilization_ratio",
-        "CPU utilisation, 0 to 1.",
-        lambda report: report.cpu_utilization_ratio,
-    ),
-    ("leasing_node_memory_total_bytes", "Memory there is.", lambda report: report.memory_bytes),
-    ("leasing_node_memory_used_bytes", "Memory in use.", lambda report: report.memory_used_bytes),
+NODE: tuple[tuple[metrics.Gauge, Callable[[NodeReport], float | None]], ...] = (
+    (metrics.NODE_CPUS, lambda report: report.cpus),
+    (metrics.NODE_CPU_UTILIZATION, lambda report: report.cpu_utilization_ratio),
+    (metrics.NODE_MEMORY_TOTAL, lambda report: report.memory_bytes),
+    (metrics.NODE_MEMORY_USED, lambda report: report.memory_used_bytes),
 )
 
 
@@ -43,13 +40,13 @@ class NodeCollector(Collector):
         report = self._last()
         if report is None:
             return
-        for name, words, value_of in NODE:
+        for gauge, value_of in NODE:
             if (value := value_of(report)) is not None:
-                family = GaugeMetricFamily(name, words, labels=["node"])
+                family = gauge.new()
                 family.add_metric([self._node], value)
                 yield family
-        for name, words, read in GPU:
-            family = GaugeMetricFamily(name, words, labels=["uuid", "node"])
+        for gauge, read in GPU:
+            family = gauge.new()
             for device in report.devices or ():
                 if (value := read(device)) is not None:
                     family.add_metric([device.uuid, self._node], value)

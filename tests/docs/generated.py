@@ -11,6 +11,7 @@ from pydantic_settings import BaseSettings
 
 import leasing.settings
 from leasing.states import TABLE, EndReason, LeaseState
+from monitoring.metrics import FAMILIES, Source
 
 DOCS = Path(__file__).parent.parent.parent / "docs"
 CLI = (
@@ -63,7 +64,32 @@ def lifecycle() -> str:
     return "\n".join(lines) + "\n"
 
 
-GENERATED: dict[str, Callable[[], str]] = {"settings.md": settings, "lifecycle.md": lifecycle}
+def metrics() -> str:
+    """Every family with its labels, by whose page it stands on."""
+    lines = ["# Metrics", "", "Written by `make docs` from `monitoring/metrics.py`.", ""]
+    lines += [
+        "Both pages want the metrics token of the state folder (`metrics.token`); `/prometheus/targets` lists the",
+        "nodes'. What cannot be measured has no series. `leasing_lease_info` and `leasing_lease_gpu_info` are joined:",
+        "`leasing_lease_cpu_utilization_cores * on (lease_id) group_left (name, owner) leasing_lease_info`.",
+    ]
+    for source, title in (
+        (Source.PLATFORM, "The platform's `/metrics`"),
+        (Source.NODE, "A node's `/metrics`"),
+    ):
+        lines += ["", f"## {title}", "", "| metric | kind | labels | meaning |", "|---|---|---|---|"]
+        lines += [
+            f"| `{family.name}` | {type(family).__name__.lower()} | {', '.join(family.labels)} | {family.words} |"
+            for family in FAMILIES
+            if family.source is source
+        ]
+    return "\n".join(lines) + "\n"
+
+
+GENERATED: dict[str, Callable[[], str]] = {
+    "settings.md": settings,
+    "lifecycle.md": lifecycle,
+    "metrics.md": metrics,
+}
 
 if __name__ == "__main__":
     for name, write in GENERATED.items():
