@@ -125,7 +125,11 @@ def test_a_stopped_engine_is_started_once_and_outlives_whoever_started_it(own_en
     steps: list[str] = []
     child = os.fork()
     if child == 0:
-        os._exit(0 if engine.ensure("", steps.append).startswith("started ") else 1)
+        code = 1
+        try:
+            code = 0 if engine.ensure("", steps.append).startswith("started ") else 1
+        finally:
+            os._exit(code)  # also when it raised: a second pytest must not go on in here
     assert os.waitpid(child, 0)[1] == 0
     assert engine.answers(own_engine) is not None
     assert engine.ensure("", quiet).startswith("found ")
