@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator
 from datetime import datetime
 from typing import Annotated
 
+import anyio
 from fastapi import Depends, Request
+from fastapi.concurrency import run_in_threadpool
 from sqlalchemy.orm import Session
 from starlette.requests import HTTPConnection
 
-from leasing.database import now as database_now
 from leasing.errors import NotAllowed, NotSignedIn
 from leasing.service import people
+from leasing.service.people import SignedIn
 from leasing.service.principal import Principal
 from leasing.settings.core import CoreSettings
 from leasing.settings.limits import LimitSettings
@@ -21,20 +23,27 @@ COOKIE = "leasing_session"
 SAFE = ("GET", "HEAD", "OPTIONS")
 
 
-def session(request: Request) -> Iterator[Session]:
+# What waits for nothing here is `async`: a plain function would be handed to a thread and back, once each.
+
+
+async def session(request: Request) -> AsyncIterator[Session]:
     """One unit of work for the request: committed when the operation succeeds, before the answer is sent."""
-    with request.app.state.sessions.begin() as unit:
+    unit: Session = request.app.state.sessions()  # takes a connection with its first statement
+    try:
         yield unit
+    except BaseException:
+        with anyio.CancelScope(shield=True):
+            await run_in_threadpool(unit.close)
+        raise
+    await run_in_threadpool(_commit, unit)
+
+
+def _commit(unit: Session) -> None:
+    with unit:
+        unit.commit()
 
 
 Unit = Annotated[Session, Depends(session, scope="function")]
-
-
-def now(unit: Unit) -> datetime:
-    return database_now(unit)
-
-
-Now = Annotated[datetime, Depends(now)]
 
 
 def secret_of(request: HTTPConnection) -> str:
@@ -66,22 +75,37 @@ def check_origin(request: HTTPConnection) -> None:
         raise NotAllowed("That call came from another site's page.")
 
 
-def caller_of(request: HTTPConnection, unit: Session) -> Principal:
+def signed_in(request: HTTPConnection, unit: Session) -> SignedIn:
     """Who calls. Raises `NotSignedIn`, and `NotAllowed` for a token that is good elsewhere only."""
-    who = people.authenticate(unit, secret_of(request))
-    if who.lease_id is not None:
+    found = people.authenticate(unit, secret_of(request))
+    if found.principal.lease_id is not None:
         raise NotAllowed("That token opens one lease's endpoint only.")
-    return who
+    return found
 
 
-def principal(request: Request, unit: Unit) -> Principal:
-    return caller_of(request, unit)
+def authenticated(request: Request, unit: Unit) -> SignedIn:
+    return signed_in(request, unit)
 
 
-Caller = Annotated[Principal, Depends(principal)]
+Authenticated = Annotated[SignedIn, Depends(authenticated)]
 
 
-def admin(caller: Caller) -> Principal:
+async def caller(found: Authenticated) -> Principal:
+    return found.principal
+
+
+Caller = Annotated[Principal, Depends(caller)]
+
+
+async def now(found: Authenticated) -> datetime:
+    """The database's clock, read with the caller's token."""
+    return found.now
+
+
+Now = Annotated[datetime, Depends(now)]
+
+
+async def admin(caller: Caller) -> Principal:
     if not caller.admin:
         raise NotAllowed("Only admins may do that.")
     return caller
@@ -90,12 +114,12 @@ def admin(caller: Caller) -> Principal:
 Admin = Annotated[Principal, Depends(admin)]
 
 
-def core(request: Request) -> CoreSettings:
+async def core(request: Request) -> CoreSettings:
     settings: CoreSettings = request.app.state.settings
     return settings
 
 
-def limits(request: Request) -> LimitSettings:
+async def limits(request: Request) -> LimitSettings:
     settings: LimitSettings = request.app.state.limits
     return settings
 

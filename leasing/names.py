@@ -21,12 +21,21 @@ _NOUNS = (
 
 def lease_name(text: str) -> str:
     """`text` if it is a DNS label of up to 40 characters; else `Invalid`."""
-    if not _LABEL.fullmatch(text):
+    if not _LABEL.fullmatch(text) or _reads_as_id(text):
         raise Invalid(
             f"{text[:60]!r} cannot be a name: use 1 to 40 lower-case letters, digits and dashes, no dash at an end.",
             hint="For example: train-7b.",
         )
     return text
+
+
+def _reads_as_id(text: str) -> bool:
+    """Wherever a lease is named its id will do, so a name must not be taken for one."""
+    try:
+        UUID(text)
+    except ValueError:
+        return False
+    return True
 
 
 def user_name(text: str) -> str:
@@ -40,9 +49,9 @@ def user_name(text: str) -> str:
 
 
 def made_up() -> str:
-    """A pronounceable lease name for people who gave none: `swift-otter-3f2`."""
+    """A pronounceable lease name for people who gave none: `swift-otter-3f2a1`."""
     pick = secrets.choice
-    return f"{pick(_ADJECTIVES.split())}-{pick(_NOUNS.split())}-{secrets.token_hex(2)[:3]}"
+    return f"{pick(_ADJECTIVES.split())}-{pick(_NOUNS.split())}-{secrets.token_hex(3)[:5]}"
 
 
 def short(lease_id: UUID) -> str:

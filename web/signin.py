@@ -8,6 +8,7 @@ from fastapi import APIRouter, Form, Request
 from fastapi.responses import RedirectResponse, Response
 
 from api.deps import COOKIE, Caller, Core, Now, Unit, check_origin
+from leasing.database import now as database_now
 from leasing.errors import NotSignedIn
 from leasing.model import TokenKind
 from leasing.service import people
@@ -24,11 +25,12 @@ def ask(request: Request, secret: str = "") -> Response:
 
 @router.post("/signin")
 def sign_in(
-    request: Request, unit: Unit, now: Now, core: Core, secret: Annotated[str, Form(max_length=200)]
+    request: Request, unit: Unit, core: Core, secret: Annotated[str, Form(max_length=200)]
 ) -> Response:
     check_origin(request)
     try:
-        _, session = people.sign_in(unit, secret.strip(), TokenKind.SESSION, _browser(request), now=now)
+        moment = database_now(unit)
+        _, session = people.sign_in(unit, secret.strip(), TokenKind.SESSION, _browser(request), now=moment)
     except NotSignedIn as error:
         return page(request, "signin.html", None, 401, secret="", error=str(error))
     answer = RedirectResponse("/", 303)

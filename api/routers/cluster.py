@@ -7,6 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Header
 
 from api.deps import Admin, Caller, Now, Unit
+from leasing.database import now as database_now
 from leasing.errors import NotSignedIn
 from leasing.schema.cluster import DevicePage, DevicePatch, NodePage, NodePatch, OfferPage
 from leasing.schema.report import NodeReport, ReportAccepted
@@ -34,7 +35,7 @@ def change_node(name: str, ask: NodePatch, unit: Unit, caller: Admin, now: Now) 
 
 @router.post("/nodes/{name}/report", summary="What a node's sampler has seen")
 def take_report(
-    name: str, seen: NodeReport, unit: Unit, now: Now, authorization: Annotated[str, Header()] = ""
+    name: str, seen: NodeReport, unit: Unit, authorization: Annotated[str, Header()] = ""
 ) -> ReportAccepted:
     """With the node's own token, which is good for nothing else."""
     node = cluster.authenticate_node(unit, name, authorization.removeprefix("Bearer "))
@@ -42,7 +43,7 @@ def take_report(
         raise NotSignedIn(
             "That is not this node's token.", hint="Restart the node's sampler with its present token."
         )
-    return report.ingest(unit, node, seen, now=now)
+    return report.ingest(unit, node, seen, now=database_now(unit))
 
 
 @router.get("/devices", summary="The devices")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hmac
 from datetime import timedelta
 
@@ -10,14 +11,15 @@ from alembic.runtime.migration import MigrationContext
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import PlainTextResponse, Response
 
-from api.deps import Core, Now, Unit, secret_of
-from leasing.database import schema_head
+from api.deps import Core, Unit, secret_of, signed_in
+from leasing.database import now, schema_head
 from leasing.errors import NotAllowed, Unavailable
 from leasing.model import Node, NodeUsage
-from leasing.service import parts, people
+from leasing.service import parts
 
 router = APIRouter(tags=["health"])
 SCHEDULER_WITHIN = timedelta(seconds=15)
+head = functools.cache(schema_head)  # reads every migration
 
 
 @router.get("/healthz", summary="The process is up")
@@ -26,14 +28,12 @@ def healthz() -> dict[str, str]:
 
 
 @router.get("/readyz", summary="Leases can be asked for and will be served")
-def readyz(unit: Unit, now: Now) -> dict[str, str]:
+def readyz(unit: Unit) -> dict[str, str]:
     """Raises `Unavailable` naming what is missing."""
     at = MigrationContext.configure(unit.connection()).get_current_heads()
-    if at != (schema_head(),):
-        raise Unavailable(
-            f"The database is at {', '.join(at) or 'no'} schema; this version needs {schema_head()}."
-        )
-    if not parts.alive(unit, "scheduler", within=SCHEDULER_WITHIN, now=now):
+    if at != (head(),):
+        raise Unavailable(f"The database is at {', '.join(at) or 'no'} schema; this version needs {head()}.")
+    if not parts.alive(unit, "scheduler", within=SCHEDULER_WITHIN, now=now(unit)):
         raise Unavailable(f"No scheduler was heard for {SCHEDULER_WITHIN.seconds} s: leases would wait.")
     if not unit.execute(sa.select(sa.exists().where(NodeUsage.cpus_millis > 0))).scalar_one():
         raise Unavailable("No node has reported what it has yet: nothing could be placed.")
@@ -42,11 +42,10 @@ def readyz(unit: Unit, now: Now) -> dict[str, str]:
 
 def may_watch(request: Request, unit: Unit, core: Core) -> None:
     """Prometheus' own token, or an admin's. Raises `NotSignedIn`, `NotAllowed`."""
-    secret = secret_of(request)
     kept = core.metrics_token_file()
-    if kept.exists() and hmac.compare_digest(kept.read_text().strip().encode(), secret.encode()):
+    if kept.exists() and hmac.compare_digest(kept.read_bytes().strip(), secret_of(request).encode()):
         return
-    if not people.authenticate(unit, secret).admin:
+    if not signed_in(request, unit).principal.admin:
         raise NotAllowed("Metrics are for admins and for the metrics token.")
 
 

@@ -12,7 +12,7 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 from starlette.requests import HTTPConnection
 
-from api.deps import caller_of
+from api.deps import signed_in
 from api.streams import threads
 from leasing.errors import NotAllowed, NotFound, NotSignedIn
 from leasing.model import Lease
@@ -23,7 +23,7 @@ RECHECK_SECONDS = 5.0
 
 def find(session: Session, connection: HTTPConnection, ref: str) -> Lease:
     """The lease, for who calls. Raises `NotSignedIn`, `NotAllowed`, `NotFound`."""
-    return leases.find(session, ref, principal=caller_of(connection, session))
+    return leases.find(session, ref, principal=signed_in(connection, session).principal)
 
 
 def still_allowed(connection: HTTPConnection, lease_id: UUID) -> bool:

@@ -36,7 +36,7 @@ def request(
 ) -> Lease:
     """A queued lease for the ask, or the one that an earlier request with the same key made.
 
-    Raises `Invalid`, `OverQuota`, `NeverFits`, `NameTaken`, `IdempotencyMismatch`.
+    Raises `Invalid`, `OverQuota`, `NeverFits`, `NameTaken`, `IdempotencyMismatch`: roll the transaction back then.
     """
     if idempotency_key is not None:
         earlier = _answered(session, ask, principal, idempotency_key)
@@ -49,12 +49,8 @@ def request(
     if ask.workspace is not None:
         lease.workspace_id = _workspace(session, principal, names.lease_name(ask.workspace))
     try:
-        with session.begin_nested():
-            session.add(lease)
-            session.flush()
-            transitions.born(
-                session, lease, actor=principal.actor, message=f"{principal.name} asked for {lease.name}"
-            )
+        session.add(lease)
+        session.flush()
     except IntegrityError as error:
         if "uq_lease_live_name" not in str(error.orig):
             raise
@@ -62,6 +58,9 @@ def request(
             f"There is a live lease called {lease.name!r} already.",
             hint=f"Choose another name, or: lease release {lease.name}",
         ) from error
+    transitions.born(
+        session, lease, actor=principal.actor, message=f"{principal.name} asked for {lease.name}"
+    )
     if idempotency_key is not None:
         _remember(session, ask, principal, idempotency_key, lease.id)
     return lease

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -23,19 +24,31 @@ SIGNIN_LASTS = timedelta(minutes=15)
 SESSION_LASTS = timedelta(days=30)
 FIRST_ADMIN = "admin"
 
-# The one statement every call pays for. `last_used_at` moves once a minute at most, in the same round trip.
+# The one statement every call pays for. `last_used_at` moves once a minute at most, in the same round trip; of many
+# calls at once one moves it, and the others do not wait for its transaction.
 AUTHENTICATE = sa.text("""
     WITH found AS (
         SELECT t.id, t.last_used_at, t.lease_id, u.id AS user_id, u.name, u.role
         FROM token t JOIN users u ON u.id = t.user_id
         WHERE t.hash = :hash AND t.kind IN ('api', 'session') AND t.revoked_at IS NULL AND u.disabled_at IS NULL
           AND (t.expires_at IS NULL OR t.expires_at > now())
+    ), stale AS (
+        SELECT token.id FROM token JOIN found ON found.id = token.id
+        WHERE found.last_used_at IS NULL OR found.last_used_at < now() - interval '1 minute'
+        FOR NO KEY UPDATE OF token SKIP LOCKED
     ), used AS (
-        UPDATE token SET last_used_at = now() FROM found
-        WHERE token.id = found.id AND (found.last_used_at IS NULL OR found.last_used_at < now() - interval '1 minute')
+        UPDATE token SET last_used_at = now() FROM stale WHERE token.id = stale.id
     )
-    SELECT id, lease_id, user_id, name, role FROM found
+    SELECT id, lease_id, user_id, name, role, now() AS now FROM found
 """)
+
+
+@dataclass(frozen=True)
+class SignedIn:
+    """Who a secret stands for, and the database's clock when it said so."""
+
+    principal: Principal
+    now: datetime
 
 
 def hashed(secret: str) -> bytes:
@@ -43,7 +56,7 @@ def hashed(secret: str) -> bytes:
     return hashlib.sha256(secret.encode()).digest()
 
 
-def authenticate(session: Session, secret: str) -> Principal:
+def authenticate(session: Session, secret: str) -> SignedIn:
     """Who that secret stands for. Raises `NotSignedIn`."""
     row = session.execute(AUTHENTICATE, {"hash": hashed(secret)}).one_or_none()
     if row is None:
@@ -51,9 +64,10 @@ def authenticate(session: Session, secret: str) -> Principal:
             "That token is not valid: it was revoked, has expired, or never was one.",
             hint="Sign in: lease login URL",
         )
-    return Principal(
+    who = Principal(
         user_id=row.user_id, name=row.name, role=Role(row.role), token_id=row.id, lease_id=row.lease_id
     )
+    return SignedIn(who, row.now)
 
 
 def bootstrap_admin(session: Session) -> str:
@@ -82,15 +96,17 @@ def issue(
 
 
 def signin_secret(session: Session, name: str, *, now: datetime, actor: str) -> tuple[str, datetime]:
-    """The secret of a one-time link for that user, and until when it is good. Raises `NotFound`."""
-    user = _user(session, name)
+    """The secret of a one-time link for that user, and until when it is good. Raises `NotFound`, `Conflict`."""
+    user = _enabled(session, name)
     expires_at = now + SIGNIN_LASTS
     _, secret = issue(session, user.id, TokenKind.SIGNIN, "sign-in link", expires_at=expires_at)
     events.record(session, "user.signin_link", f"a sign-in link was made for {name}", actor=actor)
     return secret, expires_at
 
 
-def sign_in(session: Session, secret: str, kind: TokenKind, label: str, *, now: datetime) -> tuple[User, str]:
+def sign_in(
+    session: Session, secret: str, kind: TokenKind, label: str, *, now: datetime
+) -> tuple[TokenOut, str]:
     """Use a one-time secret up for a lasting one. Raises `NotSignedIn`; of two at once, one gets it."""
     user_id = session.execute(
         sa.update(Token)
@@ -111,18 +127,19 @@ def sign_in(session: Session, secret: str, kind: TokenKind, label: str, *, now: 
             hint="Make a new one on the server: lease admin signin-link NAME",
         )
     expires_at = now + SESSION_LASTS if kind is TokenKind.SESSION else None
-    _, lasting = issue(session, user.id, kind, label, expires_at=expires_at)
+    token, lasting = issue(session, user.id, kind, label, expires_at=expires_at)
     events.record(session, "user.signed_in", f"{user.name} signed in ({label})", actor=f"user:{user.name}")
-    return user, lasting
+    session.refresh(token)
+    return _token_out(token, user.name, lasting), lasting
 
 
 def create_token(
     session: Session, principal: Principal, *, label: str, user: str | None, expires_at: datetime | None
 ) -> TokenOut:
-    """A token of one's own; admins may make one for others. Raises `NotAllowed`, `NotFound`."""
+    """A token of one's own; admins may make one for others. Raises `NotAllowed`, `NotFound`, `Conflict`."""
     if user is not None and user != principal.name and not principal.admin:
         raise NotAllowed("Only admins make tokens for others.")
-    owner = _user(session, user or principal.name)
+    owner = _enabled(session, user or principal.name)
     token, secret = issue(session, owner.id, TokenKind.API, label, expires_at=expires_at)
     events.record(
         session, "token.created", f"{principal.name} made a token for {owner.name}", actor=principal.actor
@@ -209,6 +226,15 @@ def _user(session: Session, name: str) -> User:
     user = session.execute(sa.select(User).where(User.name == name)).scalar_one_or_none()
     if user is None:
         raise NotFound(f"There is no user {name[:60]!r}.", hint="lease admin users ls shows them.")
+    return user
+
+
+def _enabled(session: Session, name: str) -> User:
+    user = _user(session, name)
+    if user.disabled_at is not None:
+        raise Conflict(
+            f"{name} is disabled.", hint=f"Enable them first: lease admin users change {name} --enable"
+        )
     return user
 
 

@@ -52,7 +52,7 @@ def check_fits_somewhere(session: Session, ask: GpuAsk, cpus_millis: int, memory
             "No node has reported what it has yet.",
             hint="Try again in a few seconds; lease admin nodes shows them.",
         )
-    devices = _devices(session, ask.model)
+    devices = _devices(session, ask.model) if ask.count else {}
     if any(
         cpus >= cpus_millis and memory >= memory_bytes and devices.get(node_id, 0) >= ask.count
         for node_id, cpus, memory in nodes

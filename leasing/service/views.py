@@ -30,6 +30,8 @@ from leasing.states import LeaseState, Verdict
 from leasing.units import GpuAsk, format_duration
 
 MAX_PAGE = 500
+UNPLACED = (LeaseState.QUEUED, LeaseState.SUSPENDED, LeaseState.ENDED)
+"""States in which a lease has no open run."""
 
 
 def lease_out(session: Session, lease: Lease, *, now: datetime, gateway_url: str) -> LeaseOut:
@@ -155,7 +157,7 @@ def _leases_out(
         return []
     owners = _named(session, User, {lease.owner_id for lease in leases})
     workspaces = _named(session, Workspace, {lease.workspace_id for lease in leases if lease.workspace_id})
-    runs, devices = _places(session, [lease.id for lease in leases])
+    runs, devices = _places(session, [lease.id for lease in leases if lease.state not in UNPLACED])
     positions = _positions(session, leases)
     return [
         LeaseOut(
@@ -224,6 +226,8 @@ def _places(session: Session, ids: Sequence[UUID]) -> tuple[dict[UUID, str], dic
     """Node name and devices of each lease's open run."""
     nodes: dict[UUID, str] = {}
     devices: dict[UUID, list[DeviceOut]] = defaultdict(list)
+    if not ids:
+        return nodes, devices
     rows = session.execute(
         sa.select(Run.lease_id, Node.name, Allocation.share, Allocation.memory_bytes, Device)
         .join(Node, Node.id == Run.node_id)
