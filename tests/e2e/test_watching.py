@@ -23,7 +23,7 @@ QUERIES = sorted({target["expr"] for panel in DASHBOARD["panels"] for target in 
 RULES = yaml.safe_load((MONITORING / "prometheus/rules/leasing.yml").read_text())
 ALERTS = [rule["expr"] for group in RULES["groups"] for rule in group["rules"]]
 # Need a lease that holds a device, and so an engine that can hand devices to containers.
-NEEDS_DEVICE = [query for query in QUERIES if "leasing_lease_gpu_utilization_ratio" in query]
+NEEDS_DEVICE = [query for query in QUERIES if "leasing_lease_gpu_" in query]
 
 
 @pytest.fixture(scope="module")
