@@ -10,13 +10,13 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+from leasing.drivers.fake_streams import ExecStream, LogStream, Output
 from leasing.drivers.protocol import (
     LABEL_INSTALLATION,
     Container,
     ContainerEvent,
     ContainerSpec,
     Engine,
-    ExecStream,
     Image,
     Progress,
     RegistryLogin,
@@ -32,6 +32,10 @@ class Knobs:
     create_error: DriverError | None = None
     start_error: DriverError | None = None
     disk_free_bytes: int | None = None
+    lose_events: bool = False
+    registry: dict[str, RegistryLogin | None] = field(default_factory=dict)
+    """What a pull finds: reference → the login that it wants."""
+    pull_waits_for: threading.Event | None = None
 
 
 @dataclass
@@ -39,6 +43,7 @@ class _Kept:
     container: Container
     spec: ContainerSpec
     files: dict[str, bytes] = field(default_factory=dict)
+    output: Output = field(default_factory=Output)
 
 
 class FakeDriver:
@@ -52,7 +57,7 @@ class FakeDriver:
         self._containers: dict[str, _Kept] = {}
         self._networks: dict[str, str] = {}
         self._volumes: dict[str, str] = {}
-        self._followers: list[tuple[str, queue.SimpleQueue[ContainerEvent | None]]] = []
+        self._followers: list[tuple[str, queue.SimpleQueue[ContainerEvent | EngineDown | None]]] = []
         self._history: list[ContainerEvent] = []
         self._address = 1
 
@@ -68,6 +73,13 @@ class FakeDriver:
                 if kept.container.running:
                     self._die(kept, 143)
             self._epoch = secrets.token_hex(8)
+            for _, inbox in self._followers:
+                inbox.put(EngineDown("The engine in memory closed its event stream."))
+
+    def say(self, container_id: str, data: bytes) -> None:
+        """It prints that."""
+        with self._lock:
+            self._kept(container_id).output.say(data)
 
     def forget(self, container_id: str) -> None:
         """Somebody removed it behind our back."""
@@ -106,7 +118,16 @@ class FakeDriver:
 
     def pull_image(self, reference: str, login: RegistryLogin | None, progress: Progress) -> Image:
         with self._up():
-            raise ImageNotFound(f"There is no image {reference}, or it may not be read.")
+            wanted = self.knobs.registry.get(reference)
+            if reference not in self.knobs.registry or (wanted is not None and wanted != login):
+                raise ImageNotFound(f"There is no image {reference}, or it may not be read.")
+        progress("pulling the image: 0 of 1 layers")
+        if self.knobs.pull_waits_for is not None:
+            self.knobs.pull_waits_for.wait()
+        with self._up():
+            progress("pulling the image: 1 of 1 layers")
+            self._images[reference] = _image(reference)
+            return self._images[reference]
 
     def build_image(
         self,
@@ -184,6 +205,7 @@ class FakeDriver:
                     address=f"10.213.{self._address // 250 % 250}.{self._address % 250 + 1}",
                     pid=self._address,
                 )
+                kept.output.set_ended(False)
                 self._tell(kept, "start")
             return kept.container
 
@@ -238,27 +260,40 @@ class FakeDriver:
             self._volumes.pop(name, None)
 
     def events(self, installation: str, *, since: datetime) -> Iterator[ContainerEvent]:
-        inbox: queue.SimpleQueue[ContainerEvent | None] = queue.SimpleQueue()
+        inbox: queue.SimpleQueue[ContainerEvent | EngineDown | None] = queue.SimpleQueue()
+        follower = (installation, inbox)
         with self._up():
             missed = [event for event in self._history if event.at >= since]
-            self._followers.append((installation, inbox))
-        for event in missed:
-            if event.labels.get(LABEL_INSTALLATION) == installation:
-                yield event
-        while (event_or_end := inbox.get()) is not None:
-            yield event_or_end
+            self._followers.append(follower)
+        try:
+            for event in missed:
+                if event.labels.get(LABEL_INSTALLATION) == installation:
+                    yield event
+            while (found := inbox.get()) is not None:
+                if isinstance(found, EngineDown):
+                    raise found
+                yield found
+        finally:
+            with self._lock:
+                if follower in self._followers:
+                    self._followers.remove(follower)
 
     def tail(self, container_id: str, lines: int) -> str:
         with self._up():
-            return "" if self._find(container_id) is None else "fake output\n"
+            kept = self._find(container_id)
+            return "" if kept is None else kept.output.last(lines).decode(errors="replace")
 
-    def logs(self, container_id: str, *, follow: bool, tail: int | None) -> Iterator[bytes]:
-        yield b"fake output\n"
+    def logs(self, container_id: str, *, follow: bool, tail: int | None) -> LogStream:
+        with self._up():
+            return LogStream(self._kept(container_id).output, follow=follow, tail=tail)
 
     def exec(
         self, container_id: str, command: Sequence[str], *, tty: bool, columns: int = 80, rows: int = 24
     ) -> ExecStream:
-        raise DriverError("The engine in memory runs no commands.")
+        with self._up():
+            if not self._kept(container_id).container.running:
+                raise DriverError(f"The container {container_id} is not running.")
+            return ExecStream()
 
     def close(self) -> None:
         with self._lock:
@@ -293,12 +328,15 @@ class FakeDriver:
             address=None,
             pid=None,
         )
+        kept.output.set_ended(True)
         self._tell(kept, "die")
 
     def _tell(self, kept: _Kept, action: str) -> None:
         event = ContainerEvent(
             container_id=kept.container.id, action=action, at=datetime.now(UTC), labels=kept.container.labels
         )
+        if self.knobs.lose_events:
+            return
         self._history.append(event)
         for installation, inbox in self._followers:
             if kept.container.labels.get(LABEL_INSTALLATION) == installation:

@@ -230,6 +230,18 @@ class Lifecycle(Protocol):
         ...
 
 
+class LogStream(Protocol):
+    """A container's output as it comes; iterated once."""
+
+    def __iter__(self) -> LogStream: ...
+
+    def __next__(self) -> bytes: ...
+
+    def close(self) -> None:
+        """Ends the iteration, from whichever thread: a quiet container would otherwise hold its reader for ever."""
+        ...
+
+
 class ExecStream(Protocol):
     """A process inside a container, over one two-way stream."""
 
@@ -257,7 +269,7 @@ class ExecStream(Protocol):
 class Streams(Protocol):
     """What the api streams from an engine."""
 
-    def logs(self, container_id: str, *, follow: bool, tail: int | None) -> Iterator[bytes]: ...
+    def logs(self, container_id: str, *, follow: bool, tail: int | None) -> LogStream: ...
 
     def exec(
         self, container_id: str, command: Sequence[str], *, tty: bool, columns: int = 80, rows: int = 24

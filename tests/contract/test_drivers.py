@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import secrets
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from uuid import uuid4
 
 import pytest
 
 from leasing.drivers.docker import DockerDriver
 from leasing.drivers.fake import FakeDriver
-from leasing.drivers.protocol import Container, Driver
+from leasing.drivers.protocol import Container, Driver, RegistryLogin
 from leasing.drivers.spec import LeaseFacts, build
-from leasing.errors import ContainerGone, DriverError, ImageNotFound
+from leasing.errors import ContainerGone, DriverError, HostError, ImageNotFound
 from leasing.settings.docker import DockerSettings
 from tests.support.images import BUSYBOX, ensure_busybox
+from tests.support.registry import serving
 
 pytestmark = pytest.mark.xdist_group("docker")
 
@@ -148,6 +151,74 @@ def test_a_file_is_written_while_it_runs(bench: Bench) -> None:
         assert output(bench, container, ["cat", "/run/lease/info.json"]) == (0, b'{"a": 2}')
 
 
+def test_output_is_followed_to_its_end(bench: Bench) -> None:
+    container = bench.up(bench.facts(command=("sh", "-c", "echo one; sleep 0.5; echo two")))
+    if isinstance(bench.driver, FakeDriver):
+        bench.driver.say(container.id, b"one\n")
+        bench.driver.say(container.id, b"two\n")
+        bench.driver.exit(container.id, 0)
+    assert b"".join(bench.driver.logs(container.id, follow=True, tail=None)) == b"one\ntwo\n"
+    assert b"".join(bench.driver.logs(container.id, follow=False, tail=1)) == b"two\n"
+    assert bench.driver.tail(container.id, 1) == "two\n"
+
+
+def test_following_a_quiet_container_ends_when_it_is_closed(bench: Bench) -> None:
+    container = bench.up(bench.facts())
+    stream = bench.driver.logs(container.id, follow=True, tail=None)
+    read: list[bytes] = []
+    reader = threading.Thread(target=lambda: read.extend(stream), daemon=True)
+    reader.start()
+    reader.join(0.2)
+    assert reader.is_alive()
+    stream.close()
+    reader.join(5)
+    assert not reader.is_alive()
+    assert read == []
+
+
+def test_a_command_inside_is_spoken_with(bench: Bench) -> None:
+    container = bench.up(bench.facts())
+    process = bench.driver.exec(container.id, ["cat"], tty=False)
+    assert process.exit_code() is None
+    process.write(b"hello")
+    assert process.read() == b"hello"
+    process.end_input()
+    assert process.read() == b""
+    until(lambda: process.exit_code() is not None)
+    assert process.exit_code() == 0
+    process.close()
+
+
+def test_a_command_in_a_container_that_is_gone_is_refused(bench: Bench) -> None:
+    with pytest.raises(ContainerGone):
+        bench.driver.exec("leasing-nosuch", ["cat"], tty=False)
+    with pytest.raises(ContainerGone):
+        bench.driver.logs("leasing-nosuch", follow=True, tail=None)
+
+
+@pytest.mark.parametrize("login", [None, ("ada", "s3cret")], ids=["public", "private"])
+def test_an_image_is_pulled_with_progress(bench: Bench, login: tuple[str, str] | None) -> None:
+    with serving(login) as registry:
+        reference = f"{registry.host}/{bench.installation}:1"
+        wanted = RegistryLogin(host=registry.host, username=login[0], secret=login[1]) if login else None
+        if isinstance(bench.driver, FakeDriver):
+            bench.driver.knobs.registry[reference] = wanted
+        said: list[str] = []
+        pulled = bench.driver.pull_image(reference, wanted, said.append)
+        try:
+            assert bench.driver.find_image(reference) == pulled
+            assert "1 of 1 layers" in said[-1]
+        finally:
+            assert bench.driver.remove_image(pulled.id)
+        if login:
+            wrong = RegistryLogin(host=registry.host, username=login[0], secret="wrong")
+            for refused in (None, wrong):
+                with pytest.raises(ImageNotFound):
+                    bench.driver.pull_image(reference, refused, said.append)
+        with pytest.raises(ImageNotFound):
+            bench.driver.pull_image(f"{registry.host}/{bench.installation}:nosuch", wanted, said.append)
+
+
 def test_a_death_is_announced_and_replayed(bench: Bench) -> None:
     since = datetime.now(UTC) - timedelta(seconds=1)
     container = bench.up(bench.facts())
@@ -212,6 +283,75 @@ class TestDocker:
         container = bench.up(bench.facts())
         assert output(bench, container, ["sh", "-c", "echo $NVIDIA_VISIBLE_DEVICES"]) == (0, b"void\n")
 
+    def test_a_terminal_is_as_large_as_told_and_hung_up_when_closed(self, bench: Bench) -> None:
+        container = bench.up(bench.facts())
+        terminal = bench.driver.exec(container.id, ["sh"], tty=True, columns=101, rows=37)
+        terminal.write(b"stty size; sleep 500\n")
+        said = b""
+        while b"37 101" not in said:
+            said += terminal.read()
+        assert b"sleep 500" in output(bench, container, ["ps"])[1]
+        terminal.close()
+        until(lambda: b"sleep 500" not in output(bench, container, ["ps"])[1])
+
+    def test_volumes_that_only_the_image_wants_go_with_the_container(
+        self, bench: Bench, tmp_path: Path
+    ) -> None:
+        """A named one outlives it; one without a name would stay on the disk for ever."""
+        (tmp_path / "Dockerfile").write_text(f"FROM {BUSYBOX}\nVOLUME /data\n")
+        image = bench.driver.build_image(
+            tmp_path, tag=f"leasing-test/{bench.installation}:1", build_args={}, labels={}, extra_files={},
+            progress=lambda _: None,
+        )  # fmt: skip
+        try:
+            container = bench.up(bench.facts(image=image.tags[0]))
+            format_ = "{{range .Mounts}}{{.Name}}{{end}}"
+            (volume,) = docker("inspect", "--format", format_, container.id).split()
+            assert volume in docker("volume", "ls", "-q")
+            bench.driver.remove(container.id, network=network_of(bench, container))
+            assert volume not in docker("volume", "ls", "-q")
+        finally:
+            assert bench.driver.remove_image(image.id)
+
+    def test_a_folder_that_the_image_gave_to_root_is_the_user_s(self, bench: Bench, tmp_path: Path) -> None:
+        """In the container itself and in a new volume, which takes on what the image has there."""
+        (tmp_path / "Dockerfile").write_text(
+            f"FROM {BUSYBOX}\nRUN mkdir -p /workspace /home/lease && chmod 700 /workspace /home/lease\n"
+        )
+        image = bench.driver.build_image(
+            tmp_path, tag=f"leasing-test/{bench.installation}:2", build_args={}, labels={}, extra_files={},
+            progress=lambda _: None,
+        )  # fmt: skip
+        try:
+            for workspace in (None, f"leasing-{bench.installation}-ws-3"):
+                container = bench.up(bench.facts(image=image.tags[0], workspace=workspace))
+                script = "touch $HOME/a /workspace/b && stat -c %u:%g $HOME /workspace"
+                assert output(bench, container, ["sh", "-c", script]) == (0, b"1000:1000\n" * 2)
+                bench.driver.remove(container.id, network=network_of(bench, container))
+        finally:
+            assert bench.driver.remove_image(image.id)
+
+    def test_a_build_that_fails_names_its_step_and_last_words(self, bench: Bench, tmp_path: Path) -> None:
+        (tmp_path / "Dockerfile").write_text(f"FROM {BUSYBOX}\nRUN echo last words && exit 3\n")
+        said: list[str] = []
+        with pytest.raises(DriverError, match="Step 2/2 : RUN echo last words") as caught:
+            bench.driver.build_image(
+                tmp_path, tag=f"leasing-test/{bench.installation}:3", build_args={}, labels={}, extra_files={},
+                progress=said.append,
+            )  # fmt: skip
+        assert "last words" in (caught.value.hint or "")
+        assert "Step 2/2" in said[-1]
+
+    def test_certificates_that_are_not_there_are_named_and_nothing_stays(self, bench: Bench) -> None:
+        driver = DockerDriver("", DockerSettings(ca_bundle=Path("/nosuch/ca.pem")))
+        try:
+            with pytest.raises(HostError, match=r"/nosuch/ca\.pem"):
+                Bench(driver, bench.installation, real=True).up(bench.facts())
+        finally:
+            driver.close()
+        assert bench.driver.containers(bench.installation) == []
+        assert bench.driver.networks(bench.installation) == []
+
     def test_an_exit_code_comes_back(self, bench: Bench) -> None:
         container = bench.up(bench.facts())
         assert output(bench, container, ["sh", "-c", "echo out; echo err >&2; exit 7"])[0] == 7
@@ -225,6 +365,11 @@ class TestDocker:
         container = bench.up(bench.facts(command=hungry, memory_bytes=2**24))
         until(lambda: not _inspected(bench, container).running)
         assert _inspected(bench, container).oom_killed
+
+
+def docker(*arguments: str) -> str:
+    """What docker's own command line says."""
+    return subprocess.check_output(["docker", *arguments], text=True)
 
 
 def output(bench: Bench, container: Container, command: list[str]) -> tuple[int, bytes]:

@@ -230,12 +230,13 @@ def test_a_command_that_ends_ends_its_lease_with_the_exit_code(
     cluster: Cluster, code: int, reason: str
 ) -> None:
     lease = cluster.run()
+    cluster.driver.say(cluster.container(lease.id), b"last words\n")
     cluster.driver.exit(cluster.container(lease.id), code)
     compare(cluster)
     cluster.work()
     ended = cluster.lease(lease.id)
     assert (ended.state, ended.reason, ended.exit_code) == ("ended", reason, code)
-    assert ended.last_log == "fake output\n"
+    assert ended.last_log == "last words\n"
 
 
 def test_out_of_memory_is_named_as_such(cluster: Cluster) -> None:

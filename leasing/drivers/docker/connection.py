@@ -25,9 +25,9 @@ class Connection:
         self._client: docker.APIClient | None = None
 
     @contextmanager
-    def call(self) -> Iterator[docker.APIClient]:
-        """The shared client, its errors translated."""
-        with engine_errors(self.address):
+    def call(self, *, pulling: bool = False) -> Iterator[docker.APIClient]:
+        """The shared client, its errors translated; a registry's refusals are told as such only while `pulling`."""
+        with engine_errors(self.address, pulling=pulling):
             with self._lock:
                 if self._client is None:
                     self._client = self._connect(self._timeout)

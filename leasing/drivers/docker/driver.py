@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import docker
@@ -28,7 +29,7 @@ from leasing.drivers.protocol import (
     ContainerSpec,
     Engine,
 )
-from leasing.errors import DriverError, EngineDown
+from leasing.errors import DriverError, EngineDown, HostError
 from leasing.settings.docker import DockerSettings
 
 ACTIONS = ("start", "die", "oom", "destroy")
@@ -114,7 +115,8 @@ class DockerDriver(Images, Streams):
     def remove(self, container_id: str, *, network: str | None) -> None:
         with self._connection.call() as client:
             try:
-                client.remove_container(container_id, force=True)
+                # v: the volumes that its image declares go with it; named ones, which workspaces are, stay
+                client.remove_container(container_id, v=True, force=True)
             except APIError as error:
                 if error.status_code not in (404, 409):  # gone, or being removed by somebody else
                     raise
@@ -154,6 +156,8 @@ class DockerDriver(Images, Streams):
             )
             self._following.add(stream)
             try:
+                if self._closing.is_set():  # between here and close(), one of the two sees the other
+                    return
                 for facts in stream:
                     if facts["Action"] in ACTIONS:
                         yield ContainerEvent(
@@ -255,7 +259,7 @@ class DockerDriver(Images, Streams):
             folders = [spec.home] if spec.working_dir is None else [spec.home, spec.working_dir]
             client.put_archive(container_id, "/", files.folders(*folders))
         if self._settings.ca_bundle is not None:
-            bundle = self._settings.ca_bundle.read_bytes()
+            bundle = _bundle(self._settings.ca_bundle)
             client.put_archive(container_id, "/", files.one_file(lease_spec.CA_BUNDLE, bundle))
 
     def _unmake(
@@ -264,7 +268,7 @@ class DockerDriver(Images, Streams):
         """Take back what a failed create had made; whatever resists is an orphan, and reconciled later."""
         with contextlib.suppress(APIError):
             if container_made:
-                client.remove_container(spec.name, force=True)
+                client.remove_container(spec.name, v=True, force=True)
         with contextlib.suppress(APIError):
             if network_made:
                 client.remove_network(spec.network)
@@ -272,6 +276,16 @@ class DockerDriver(Images, Streams):
 
 def _succeeded(network: Any) -> bool:
     return network.exception() is None
+
+
+def _bundle(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise HostError(
+            f"The certificates at {path} cannot be read: {error.strerror}.",
+            hint="LEASING_DOCKER_CA_BUNDLE names that file.",
+        ) from error
 
 
 def _volume_labels(spec: ContainerSpec) -> dict[str, str]:

@@ -34,7 +34,8 @@ def build_context(folder: Path, extra: Mapping[str, bytes]) -> bytes:
     """A build's context: the folder's files and the extra ones, the same bytes for the same content."""
     with _archive() as (tar, data):
         for path in sorted(one for one in folder.rglob("*") if one.is_file()):
-            _file(tar, path.relative_to(folder).as_posix(), path.read_bytes())
+            mode = 0o755 if path.stat().st_mode & 0o100 else 0o644
+            _file(tar, path.relative_to(folder).as_posix(), path.read_bytes(), mode)
         for name, content in sorted(extra.items()):
             _file(tar, name, content)
     return data.getvalue()
@@ -53,7 +54,7 @@ def _folder(tar: tarfile.TarFile, name: str) -> None:
     tar.addfile(entry)
 
 
-def _file(tar: tarfile.TarFile, name: str, content: bytes) -> None:
+def _file(tar: tarfile.TarFile, name: str, content: bytes, mode: int = 0o644) -> None:
     entry = tarfile.TarInfo(name)
-    entry.size, entry.mode = len(content), 0o644
+    entry.size, entry.mode = len(content), mode
     tar.addfile(entry, io.BytesIO(content))

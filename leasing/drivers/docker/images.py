@@ -39,7 +39,7 @@ class Images:
     def pull_image(self, reference: str, login: RegistryLogin | None, progress: Progress) -> Image:
         credentials = {"username": login.username, "password": login.secret} if login else None
         repository, tag = parse_repository_tag(reference)
-        with self._connection.call() as client:
+        with self._connection.call(pulling=True) as client:
             _follow(
                 client.pull(
                     repository, tag=tag or "latest", stream=True, decode=True, auth_config=credentials
@@ -102,11 +102,15 @@ def _inspect(client: docker.APIClient, reference: str) -> Any:
 
 
 def _follow(lines: Iterable[dict[str, Any]], sink: _Pull | _Build) -> None:
-    """Read a stream of progress to its end; an error in it is raised."""
+    """Read a stream of progress to its end, so that its connection is free again; then an error in it is raised."""
+    failed: DriverError | None = None
     for line in lines:
         if "error" in line:
-            raise sink.failed(str(line["error"]))
-        sink.take(line)
+            failed = sink.failed(str(line["error"]))
+        else:
+            sink.take(line)
+    if failed is not None:
+        raise failed
 
 
 class _Pull:
@@ -132,7 +136,7 @@ class _Pull:
         self._progress(f"pulling the image: {len(self._done)} of {known} layers{amount}")
 
     def failed(self, said: str) -> DriverError:
-        return translated(said)
+        return translated(said, pulling=True)
 
 
 class _Build:

@@ -7,10 +7,13 @@ import os
 import signal
 import socket
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
+from docker.errors import DockerException
+
 from leasing.drivers.docker.connection import Connection
+from leasing.drivers.docker.errors import engine_errors
 
 CHUNK = 64 * 1024
 
@@ -21,15 +24,12 @@ class Streams:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
-    def logs(self, container_id: str, *, follow: bool, tail: int | None) -> Iterator[bytes]:
-        with self._connection.fresh() as client:
+    def logs(self, container_id: str, *, follow: bool, tail: int | None) -> LogStream:
+        with self._connection.call() as client:
             stream = client.logs(
                 container_id, stream=True, follow=follow, tail="all" if tail is None else tail
             )
-            try:
-                yield from stream
-            finally:
-                stream.close()
+        return LogStream(self._connection, stream)
 
     def exec(
         self, container_id: str, command: Sequence[str], *, tty: bool, columns: int = 80, rows: int = 24
@@ -46,6 +46,30 @@ class Streams:
         if tty:
             stream.resize(columns=columns, rows=rows)
         return stream
+
+
+class LogStream:
+    """A container's output, both streams in the order in which they came."""
+
+    def __init__(self, connection: Connection, stream: Any) -> None:
+        self._connection = connection
+        self._stream = stream
+
+    def __iter__(self) -> LogStream:
+        return self
+
+    def __next__(self) -> bytes:
+        with engine_errors(self._connection.address):
+            chunk: bytes | None = next(self._stream, None)
+        if chunk is None:
+            raise StopIteration
+        return chunk
+
+    def close(self) -> None:
+        """End it, whichever thread is waiting for more."""
+        # it may be ending by itself just now; over SSH the SDK cannot cut a stream, which then ends by itself only
+        with contextlib.suppress(OSError, AttributeError, DockerException):
+            self._stream.close()
 
 
 class ExecStream:
