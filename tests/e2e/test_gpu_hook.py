@@ -1,0 +1,142 @@
+"""Which GPUs a lease sees from inside: a real engine with NVIDIA's way of handing out devices, and eight fake ones."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from uuid import uuid4
+
+import pytest
+
+from leasing.drivers.docker import DockerDriver
+from leasing.drivers.protocol import Container, ContainerSpec
+from leasing.drivers.spec import LeaseFacts, build
+from leasing.errors import DriverError
+from leasing.settings.docker import DockerSettings
+from tests.support import gpus
+from tests.support.engines import SecondEngine
+from tests.support.nvml import FakeNvml
+from tests.support.stack import Stack, running, until
+
+pytestmark = [
+    pytest.mark.docker,
+    pytest.mark.timeout(300),
+    pytest.mark.xdist_group("second-engine"),
+    pytest.mark.skipif(os.geteuid() != 0, reason="only root may start an engine"),
+]
+INSTALLATION = "9b0e5eed"
+"""Nobody else is on that engine, so any will do."""
+
+
+@pytest.fixture(scope="module")
+def nvml(tmp_path_factory: pytest.TempPathFactory) -> FakeNvml:
+    return FakeNvml(tmp_path_factory.mktemp("nvml"))
+
+
+@pytest.fixture(scope="module")
+def engine(nvml: FakeNvml) -> Iterator[SecondEngine]:
+    with SecondEngine(nvml=nvml) as made:
+        yield made
+
+
+@pytest.fixture
+def driver(engine: SecondEngine) -> Iterator[DockerDriver]:
+    made = engine.driver()
+    gpus.ensure_image(made)
+    yield made
+    for container in made.containers(INSTALLATION):
+        made.remove(container.id, network=None)
+    for network in made.networks(INSTALLATION):
+        made.remove_network(network)
+    made.close()
+
+
+def spec(driver: DockerDriver, *uuids: str, env: dict[str, str] | None = None) -> ContainerSpec:
+    facts = LeaseFacts(
+        lease_id=uuid4(), name="gpus", owner="ada", installation=INSTALLATION, generation=1, image=gpus.IMAGE,
+        command=("sleep", "600"), env=env or {}, cpus=0.2, memory_bytes=2**26, shm_bytes=None, device_uuids=uuids,
+        workspace=None,
+    )  # fmt: skip
+    image = driver.find_image(gpus.IMAGE)
+    assert image is not None
+    return build(facts, image, DockerSettings())
+
+
+def seen(driver: DockerDriver, container: Container) -> list[str]:
+    """The UUIDs that NVML shows inside the container."""
+    stream = driver.exec(container.id, gpus.SHOW, tty=False)
+    try:
+        return b"".join(iter(stream.read, b"")).decode().split("\n")[:-1]
+    finally:
+        stream.close()
+
+
+def test_a_container_sees_exactly_its_two_of_eight(driver: DockerDriver, nvml: FakeNvml) -> None:
+    granted = (nvml.uuids[2], nvml.uuids[5])
+    container = driver.start(driver.create(spec(driver, *granted)).id)
+    assert seen(driver, container) == list(granted)
+
+
+def test_a_variable_of_the_user_s_gets_no_more_than_was_granted(driver: DockerDriver, nvml: FakeNvml) -> None:
+    """The api refuses it before; this is the second lock, should a request come another way."""
+    granted = nvml.uuids[0]
+    container = driver.start(driver.create(spec(driver, granted, env={"NVIDIA_VISIBLE_DEVICES": "all"})).id)
+    assert seen(driver, container) == [granted]
+
+
+def test_no_gpu_asked_means_none_seen_whatever_the_user_sets(driver: DockerDriver) -> None:
+    wanted = spec(driver, env={"NVIDIA_VISIBLE_DEVICES": "all"})
+    assert wanted.environment["NVIDIA_VISIBLE_DEVICES"] == "void"
+    container = driver.start(driver.create(wanted).id)
+    assert seen(driver, container) == ["no NVML"]
+
+
+def test_a_restarted_container_sees_the_same_two(
+    driver: DockerDriver, engine: SecondEngine, nvml: FakeNvml
+) -> None:
+    granted = (nvml.uuids[6], nvml.uuids[7])
+    container = driver.start(driver.create(spec(driver, *granted)).id)
+    engine.stop()
+    engine.start()
+    assert seen(driver, driver.start(container.id)) == list(granted)
+
+
+def test_an_unknown_device_fails_in_clear_words_and_leaves_nothing(driver: DockerDriver) -> None:
+    wanted = spec(driver, "GPU-99999999-aaaa")
+    container = driver.create(wanted)
+    with pytest.raises(DriverError, match="knows no device GPU-99999999-aaaa"):
+        driver.start(container.id)
+    found = driver.inspect(container.id)
+    assert found is not None
+    assert not found.running
+    driver.remove(container.id, network=wanted.network)
+    assert driver.containers(INSTALLATION) == []
+    assert driver.networks(INSTALLATION) == []
+
+
+@pytest.fixture
+def stack(engine: SecondEngine, driver: DockerDriver, nvml: FakeNvml) -> Iterator[Stack]:
+    """A platform on that engine, whose sampler sees the same eight devices."""
+    with running(engine.environment | nvml.environment()) as made:
+        until(
+            lambda: len(made.json("admin", "devices", "ls")["items"]) == 8, what="the sampler's first report"
+        )
+        yield made
+        for lease in made.json("ls"):
+            made.lease("release", lease["name"])
+        until(lambda: made.json("ls") == [], what="every lease's end")
+
+
+def test_leases_of_the_platform_see_exactly_their_own(stack: Stack, engine: SecondEngine) -> None:
+    small = ("--cpus", "0.1", "--memory", "64M", "--image", gpus.IMAGE)
+    granted: dict[str, list[str]] = {}
+    for name, count in (("pair", 2), ("rest", 6)):
+        stack.lease("up", name, "--gpu", str(count), *small, "--", "sleep", "600")
+        granted[name] = sorted(device["uuid"] for device in stack.json("show", name)["devices"])
+        assert len(granted[name]) == count
+    assert not set(granted["pair"]) & set(granted["rest"])
+    for name, uuids in granted.items():
+        assert sorted(stack.lease("exec", name, "--", *gpus.SHOW).stdout.split()) == uuids
+    stack.lease("release", "pair")
+    until(lambda: stack.state("pair") == "ended", what="the end")
+    assert len(engine.docker("ps", "-aq").split()) == 1
