@@ -72,7 +72,8 @@ def format_size(size: float) -> str:
 
 def parse_cpus(text: str) -> int:
     """Thousandths of a core in `2`, `0.5`."""
-    if not _CPUS.fullmatch(text.strip()):
+    text = text.strip()
+    if not _CPUS.fullmatch(text):
         raise Invalid(f"{text[:40]!r} is not a number of CPUs.", hint="Write it like 2 or 0.5.")
     millis = round(float(text) * 1000)
     if millis < 10:

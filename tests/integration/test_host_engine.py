@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -83,12 +85,18 @@ def test_without_root_a_stopped_or_absent_engine_is_told_apart(
 
 
 @pytest.fixture
-def nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A machine whose engine does not run: its socket, log and lock are in a folder of this test's."""
+def nowhere(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A machine whose engine does not run: its socket, log and lock are in a folder of this test's.
+
+    A short one: containerd's sockets lie below it, and a socket's path has 107 characters at most.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="leasing-"))
     for name in ("SOCKET", "LOG", "LOCK", "CONFIGURATION"):
-        monkeypatch.setattr(engine, name, tmp_path / name.lower())
+        monkeypatch.setattr(engine, name, folder / name.lower())
     monkeypatch.setattr(packages, "systemd", lambda: False)
-    return tmp_path
+    yield folder
+    subprocess.run(["umount", folder / "data"], check=False, capture_output=True)  # dockerd's own, of its data
+    shutil.rmtree(folder)
 
 
 def put_dockerd(folder: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
@@ -125,12 +133,17 @@ def test_a_stopped_engine_is_started_once_and_outlives_whoever_started_it(own_en
     steps: list[str] = []
     child = os.fork()
     if child == 0:
-        code = 1
+        said = ""
         try:
-            code = 0 if engine.ensure("", steps.append).startswith("started ") else 1
+            said = engine.ensure("", steps.append)
+        except BaseException as error:
+            said = f"{error!r} {getattr(error, 'hint', '')}"
         finally:
-            os._exit(code)  # also when it raised: a second pytest must not go on in here
-    assert os.waitpid(child, 0)[1] == 0
+            (own_engine.parent / "said").write_text(said)
+            os._exit(0)  # also when it raised: a second pytest must not go on in here
+    os.waitpid(child, 0)
+    said = (own_engine.parent / "said").read_text()
+    assert said.startswith("started "), said
     assert engine.answers(own_engine) is not None
     assert engine.ensure("", quiet).startswith("found ")
     assert (

@@ -92,7 +92,7 @@ class Cluster:
         """Everything there is to start and stop, until nothing is left."""
         crew = workers or self.workers()
         deadline = time.monotonic() + 20
-        while crew.dispatch() or crew.busy:
+        while crew.busy or crew.dispatch():  # in this order: the last one at work may have left more to do
             assert time.monotonic() < deadline, "work did not end"
             time.sleep(0.005)
         if workers is None:
