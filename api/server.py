@@ -11,7 +11,7 @@ import uvicorn
 from fastapi import FastAPI
 from sqlalchemy.exc import OperationalError
 
-from api import certificate
+from api import background, certificate
 from leasing.database import Sessions, now
 from leasing.service import parts
 from leasing.settings.core import CoreSettings
@@ -46,9 +46,8 @@ def run(app: FastAPI, settings: CoreSettings, sessions: Sessions, stop: threadin
         app.state.fanout.stop()  # endless streams end now; others get the grace
         server.should_exit = True
 
-    threading.Thread(target=watch, name="stop", daemon=True).start()
-    threading.Thread(target=beat, args=(sessions, "api", stop), name="heartbeat", daemon=True).start()
-    server.run()
+    with background.beside(stop, stop=watch, heartbeat=lambda: beat(sessions, "api", stop)):
+        server.run()
 
 
 def beat(

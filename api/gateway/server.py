@@ -12,7 +12,7 @@ import uvloop
 from aiohttp import web
 from sqlalchemy.exc import SQLAlchemyError
 
-from api import certificate
+from api import background, certificate
 from api.gateway.grants import Grants
 from api.gateway.plane import Network, Plane
 from api.gateway.traffic import Counters, write
@@ -37,22 +37,27 @@ def run(
     """Serve until `stop`. `url` is the database's, for listening; `networks` are where containers live."""
     grants, counters = Grants(sessions, gateway.stale_seconds), Counters()
     wake = threading.Event()
-    listeners = [Listener(url, channel, "leasing-gateway-listen") for channel in (EVENTS, GRANTS)]
-    for listener in listeners:
-        threading.Thread(target=_hint, args=(listener, wake), name="listen", daemon=True).start()
-    threading.Thread(
-        target=_keep, args=(grants, wake, stop, gateway.poll_seconds), name="grants", daemon=True
-    ).start()
-    threading.Thread(target=beat, args=(sessions, "gateway", stop), name="heartbeat", daemon=True).start()
+    events, changes = (Listener(url, channel, "leasing-gateway-listen") for channel in (EVENTS, GRANTS))
     allowed: list[Network] = [ipaddress.ip_network(network) for network in networks]
     plane = Plane(
         grants, counters, sessions, gateway, api_url=settings.url, secure=settings.tls, networks=allowed
     )
-    try:
+
+    def hush() -> None:
+        stop.wait()
+        events.stop()
+        changes.stop()
+        wake.set()
+
+    with background.beside(
+        stop,
+        stop=hush,
+        events=lambda: _hint(events, wake),
+        changes=lambda: _hint(changes, wake),
+        grants=lambda: _keep(grants, wake, stop, gateway.poll_seconds),
+        heartbeat=lambda: beat(sessions, "gateway", stop),
+    ):
         uvloop.run(_serve(plane, settings, gateway, grants, counters, sessions, stop))
-    finally:
-        for listener in listeners:
-            listener.stop()
 
 
 async def _serve(
