@@ -9,7 +9,7 @@ import anyio.to_thread
 from fastapi import APIRouter, FastAPI
 from sqlalchemy.orm import Session
 
-from api import problems
+from api import openapi, problems
 from api.limits import InputLimits
 from api.routers import cluster, environments, health, leases, people, registries
 from api.streams import events, logs, terminal, threads
@@ -52,13 +52,14 @@ def create_app(
         docs_url=None,  # its pages load scripts from elsewhere
         redoc_url=None,
         lifespan=lifespan,
-        responses=problems.DECLARED,
+        generate_unique_id_function=openapi.operation_id,
     )
     app.state.settings, app.state.limits = settings, limits
     app.state.sessions, app.state.fanout = sessions, fanout
     app.state.connect, app.state.metrics = connect, metrics
     app.state.stream_threads = threads.pool()
     app.state.catalogue = tuple(catalogue)
+    openapi.describe(app)
     problems.install(app)
     app.add_middleware(InputLimits)
     v1 = APIRouter(prefix="/api/v1")

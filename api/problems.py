@@ -35,15 +35,9 @@ STATUS: dict[type[errors.LeasingError], int] = {
     errors.LeasingError: 500,
 }
 
-DECLARED: dict[int | str, dict[str, Any]] = {
-    status: {
-        "model": Problem,
-        "content": {"application/problem+json": {}},
-        "description": HTTPStatus(status).phrase,
-    }
-    for status in (401, 403, 404, 409, 410, 422, 503)
-}
-"""For the OpenAPI document: what any operation may answer besides success."""
+
+CODES = {400: "invalid", 404: "not_found", 405: "method_not_allowed", 413: "too_large"}
+"""Of what the framework itself refuses."""
 
 
 def status_of(error: errors.LeasingError) -> int:
@@ -98,7 +92,7 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     def _http(_: Request, error: HTTPException) -> Response:
-        code = {404: "not_found", 405: "method_not_allowed", 413: "too_large"}.get(error.status_code, "http")
+        code = CODES.get(error.status_code, "http")
         answer = problem(error.status_code, code, str(error.detail))
         answer.headers.update(error.headers or {})
         return answer

@@ -7,6 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Header
 
 from api.deps import Admin, Caller, Now, Unit
+from api.openapi import OPEN, refusals
 from leasing.database import now as database_now
 from leasing.errors import NotSignedIn
 from leasing.schema.cluster import DevicePage, DevicePatch, NodePage, NodePatch, OfferPage
@@ -33,7 +34,12 @@ def change_node(name: str, ask: NodePatch, unit: Unit, caller: Admin, now: Now) 
     return cluster.nodes(unit, now=now)
 
 
-@router.post("/nodes/{name}/report", summary="What a node's sampler has seen")
+@router.post(
+    "/nodes/{name}/report",
+    summary="What a node's sampler has seen",
+    openapi_extra=OPEN,
+    responses=refusals(401),
+)
 def take_report(
     name: str, seen: NodeReport, unit: Unit, authorization: Annotated[str, Header()] = ""
 ) -> ReportAccepted:

@@ -12,6 +12,7 @@ from fastapi import APIRouter, Depends, Request
 from fastapi.responses import PlainTextResponse, Response
 
 from api.deps import Core, Unit, secret_of, signed_in
+from api.openapi import OPEN
 from leasing.database import now, schema_head
 from leasing.errors import NotAllowed, Unavailable
 from leasing.model import Node, NodeUsage
@@ -22,12 +23,12 @@ SCHEDULER_WITHIN = timedelta(seconds=15)
 head = functools.cache(schema_head)  # reads every migration
 
 
-@router.get("/healthz", summary="The process is up")
+@router.get("/healthz", summary="The process is up", openapi_extra=OPEN)
 def healthz() -> dict[str, str]:
     return {"status": "up"}
 
 
-@router.get("/readyz", summary="Leases can be asked for and will be served")
+@router.get("/readyz", summary="Leases can be asked for and will be served", openapi_extra=OPEN)
 def readyz(unit: Unit) -> dict[str, str]:
     """Raises `Unavailable` naming what is missing."""
     at = MigrationContext.configure(unit.connection()).get_current_heads()
@@ -49,7 +50,12 @@ def may_watch(request: Request, unit: Unit, core: Core) -> None:
         raise NotAllowed("Metrics are for admins and for the metrics token.")
 
 
-@router.get("/metrics", summary="Prometheus metrics", dependencies=[Depends(may_watch)])
+@router.get(
+    "/metrics",
+    summary="Prometheus metrics",
+    dependencies=[Depends(may_watch)],
+    response_class=PlainTextResponse,
+)
 def metrics(request: Request, unit: Unit) -> Response:
     render = request.app.state.metrics
     return PlainTextResponse(render(unit), media_type="text/plain; version=0.0.4; charset=utf-8")

@@ -7,6 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Header, Query
 
 from api.deps import Caller, Core, Limits, Now, Unit
+from api.openapi import refusals
 from leasing.errors import Invalid
 from leasing.schema.lease import LeaseOut, LeasePage, LeaseRequest, QueuePage, RenewRequest, WhyOut
 from leasing.service import leases, views
@@ -15,7 +16,7 @@ from leasing.states import LeaseState
 router = APIRouter(tags=["leases"])
 
 
-@router.post("/leases", status_code=201, summary="Ask for a lease")
+@router.post("/leases", status_code=201, summary="Ask for a lease", responses=refusals(409))
 def request_lease(
     ask: LeaseRequest,
     unit: Unit,
@@ -23,9 +24,9 @@ def request_lease(
     now: Now,
     limits: Limits,
     core: Core,
-    idempotency_key: Annotated[str | None, Header(max_length=200)] = None,
+    idempotency_key: Annotated[str | None, Header(pattern=r"^[!-~]{1,200}$")] = None,
 ) -> LeaseOut:
-    """The same key again answers with the same lease."""
+    """It is queued, and starts when there is room. The same `Idempotency-Key` again answers with the same lease."""
     lease = leases.request(
         unit, ask, principal=caller, limits=limits, idempotency_key=idempotency_key, now=now
     )
@@ -73,7 +74,7 @@ def release_lease(ref: str, unit: Unit, caller: Caller, now: Now, core: Core) ->
     return views.lease_out(unit, lease, now=now, gateway_url=core.gateway_url)
 
 
-@router.post("/leases/{ref}/renew", summary="Move a lease's deadline")
+@router.post("/leases/{ref}/renew", summary="Move a lease's deadline", responses=refusals(409, 410))
 def renew_lease(
     ref: str, ask: RenewRequest, unit: Unit, caller: Caller, now: Now, limits: Limits, core: Core
 ) -> LeaseOut:

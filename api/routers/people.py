@@ -8,6 +8,7 @@ from uuid import UUID
 from fastapi import APIRouter
 
 from api.deps import Admin, Caller, Core, Now, Unit
+from api.openapi import OPEN, refusals
 from leasing import __version__
 from leasing.database import now as database_now
 from leasing.errors import NotAllowed
@@ -35,7 +36,13 @@ def me(caller: Caller, core: Core) -> MeOut:
     return MeOut(name=caller.name, role=caller.role, version=__version__, gateway_url=core.gateway_url)
 
 
-@router.post("/signin", status_code=201, summary="Exchange a one-time link for a token")
+@router.post(
+    "/signin",
+    status_code=201,
+    summary="Exchange a one-time link for a token",
+    openapi_extra=OPEN,
+    responses=refusals(401),
+)
 def sign_in(ask: SigninIn, unit: Unit) -> TokenOut:
     made, _ = people.sign_in(unit, ask.secret, TokenKind.API, ask.label, now=database_now(unit))
     return made
@@ -46,17 +53,22 @@ def list_users(unit: Unit, _: Admin) -> UserPage:
     return people.users(unit)
 
 
-@router.post("/users", status_code=201, summary="Make a user")
+@router.post("/users", status_code=201, summary="Make a user", responses=refusals(409))
 def create_user(ask: UserIn, unit: Unit, caller: Admin) -> UserOut:
     return people.create_user(unit, ask, principal=caller)
 
 
-@router.patch("/users/{name}", summary="Change a user")
+@router.patch("/users/{name}", summary="Change a user", responses=refusals(409))
 def change_user(name: str, ask: UserPatch, unit: Unit, caller: Admin, now: Now) -> UserOut:
     return people.update_user(unit, name, ask, principal=caller, now=now)
 
 
-@router.post("/users/{name}/signin-link", status_code=201, summary="Make a one-time sign-in link")
+@router.post(
+    "/users/{name}/signin-link",
+    status_code=201,
+    summary="Make a one-time sign-in link",
+    responses=refusals(409),
+)
 def make_link(name: str, unit: Unit, caller: Caller, now: Now, core: Core) -> SigninLinkOut:
     """Admins for anybody, everyone for themselves (to sign in on another machine)."""
     if not caller.admin and name != caller.name:
@@ -70,7 +82,7 @@ def list_tokens(unit: Unit, caller: Caller) -> TokenPage:
     return people.tokens(unit, caller)
 
 
-@router.post("/tokens", status_code=201, summary="Make a token")
+@router.post("/tokens", status_code=201, summary="Make a token", responses=refusals(404, 409))
 def create_token(ask: TokenIn, unit: Unit, caller: Caller, now: Now) -> TokenOut:
     """Its secret is in this answer and nowhere else."""
     expires_at = now + timedelta(seconds=parse_duration(ask.ttl)) if ask.ttl else None

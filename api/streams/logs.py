@@ -2,81 +2,61 @@
 
 from __future__ import annotations
 
-import asyncio
-import threading
 from collections.abc import AsyncIterator
 from typing import Annotated
+from uuid import UUID
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import PlainTextResponse, Response, StreamingResponse
 
-from api.deps import Caller, Unit
-from api.streams import place
-from api.streams.place import Place
-from leasing.drivers.protocol import Streams
+from api.openapi import refusals
+from api.streams import access, place, threads
+from leasing.drivers.protocol import LogStream
 from leasing.errors import LeasingError
-from leasing.service import leases
 from leasing.states import LeaseState
 
-router = APIRouter(tags=["logs"])
+router = APIRouter(tags=["leases"])
 MAX_TAIL = 100_000
-AHEAD = 64
-"""Chunks read ahead of a slow reader; then the engine waits."""
 
 
-@router.get("/leases/{ref}/logs", summary="A lease's output", response_class=PlainTextResponse)
+@router.get(
+    "/leases/{ref}/logs",
+    summary="A lease's output",
+    response_class=PlainTextResponse,
+    responses=refusals(409, 502),
+)
 def lease_logs(
     ref: str,
     request: Request,
-    unit: Unit,
-    caller: Caller,
     follow: bool = False,
     tail: Annotated[int | None, Query(ge=0, le=MAX_TAIL)] = None,
 ) -> Response:
-    """Of an ended lease, the last lines that were kept."""
-    lease = leases.find(unit, ref, principal=caller)
-    if lease.state == LeaseState.ENDED:
+    """Both output streams as plain text; `follow=1` goes on until the lease stops. Of an ended lease, the last lines
+    that were kept."""
+    with request.app.state.sessions.begin() as session:
+        lease = access.find(session, request, ref)
+        found = None if lease.state == LeaseState.ENDED else place.of(session, lease)
+    if found is None:
         lines = lease.last_log.splitlines(keepends=True)
-        return PlainTextResponse(
-            "".join(lines if tail is None else lines[len(lines) - min(tail, len(lines)) :])
-        )
-    found = place.of(unit, lease)
-    streams: Streams = request.app.state.connect(found.driver, found.address)
-    return StreamingResponse(_stream(streams, found, follow, tail), media_type="text/plain; charset=utf-8")
+        return PlainTextResponse("".join(lines if tail is None else lines[max(len(lines) - tail, 0) :]))
+    threads.check_room(request.app)
+    source = request.app.state.connect(found.driver, found.address).logs(
+        found.container, follow=follow, tail=tail
+    )
+    return StreamingResponse(
+        _stream(request, lease.id, source),
+        media_type="text/plain; charset=utf-8",
+        headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
+    )
 
 
-async def _stream(streams: Streams, found: Place, follow: bool, tail: int | None) -> AsyncIterator[bytes]:
-    """Bytes from a thread that reads the engine; when the caller goes, the thread is told and its stream closed."""
-    loop = asyncio.get_running_loop()
-    chunks: asyncio.Queue[bytes | None] = asyncio.Queue(AHEAD)
-    gone = threading.Event()
-
-    def put(chunk: bytes | None) -> None:
-        future = asyncio.run_coroutine_threadsafe(chunks.put(chunk), loop)
-        while not gone.is_set():
-            try:
-                return future.result(0.5)
-            except TimeoutError:
-                continue
-        future.cancel()
-        return None
-
-    def read() -> None:
-        source = streams.logs(found.container, follow=follow, tail=tail)
-        try:
-            for chunk in source:
-                put(chunk)
-                if gone.is_set():
-                    break
-        except LeasingError as error:
-            put(f"\n[leasing] the output ends here: {error}\n".encode())
-        finally:
-            if not gone.is_set():
-                put(None)
-
-    threading.Thread(target=read, name=f"logs-{found.container}", daemon=True).start()
+async def _stream(request: Request, lease_id: UUID, source: LogStream) -> AsyncIterator[bytes]:
+    """A chunk is read when the last one has gone out, so the engine waits for a slow reader."""
     try:
-        while (chunk := await chunks.get()) is not None:
-            yield chunk
+        async with access.while_allowed(request, lease_id, source.close):
+            while (chunk := await threads.wait_for(request.app, lambda: next(source, None))) is not None:
+                yield chunk
+    except LeasingError as error:
+        yield f"\n[leasing] the output ends here: {error}\n".encode()
     finally:
-        gone.set()
+        source.close()

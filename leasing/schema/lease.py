@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Annotated, Any
 from uuid import UUID
 
-from pydantic import AwareDatetime, Field, StringConstraints, model_validator
+from pydantic import AwareDatetime, ConfigDict, Field, StringConstraints, model_validator
 
 from leasing.schema.base import Request, Wire
 
@@ -17,6 +17,22 @@ EnvValue = Annotated[str, StringConstraints(max_length=32_768)]
 
 class LeaseRequest(Request):
     """What a developer asks for. Everything has a default but nothing is guessed: the answer shows what was taken."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {"name": "demo", "command": ["python3", "-m", "http.server", "8000"], "port": 8000},
+                {
+                    "image": "pytorch",
+                    "gpu": "A100:2",
+                    "cpus": "8",
+                    "memory": "64G",
+                    "ttl": "4h",
+                    "idle_timeout": "30m",
+                },
+            ]
+        }
+    )
 
     name: str | None = Field(None, description="DNS label of up to 40 characters; one is made up if absent.")
     image: str | None = Field(
@@ -52,6 +68,8 @@ class LeaseRequest(Request):
 
 class RenewRequest(Request):
     """Extend the deadline: `ttl` is added to the present one, `until` replaces it."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"ttl": "2h"}]})
 
     ttl: str | None = Field(None, max_length=40)
     until: AwareDatetime | None = None

@@ -5,11 +5,19 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from collections.abc import Callable
+from http import HTTPStatus
 from pathlib import Path
+from typing import Any
 
 from pydantic_settings import BaseSettings
+from sqlalchemy import orm
 
 import leasing.settings
+from api import openapi, problems
+from api.app import create_app
+from leasing.errors import LeasingError, by_code
+from leasing.settings.core import CoreSettings
+from leasing.settings.limits import LimitSettings
 from leasing.states import TABLE, EndReason, LeaseState
 from monitoring.metrics import FAMILIES, Source
 
@@ -85,10 +93,44 @@ def metrics() -> str:
     return "\n".join(lines) + "\n"
 
 
+def api() -> str:
+    """Every operation, and every code of a refusal."""
+    app = create_app(
+        settings=CoreSettings(), limits=LimitSettings(), sessions=orm.sessionmaker(), url="",
+        connect=_nothing, metrics=_nothing, catalogue=[],
+    )  # fmt: skip
+    document = app.openapi()
+    lines = [
+        "# The REST API",
+        "",
+        "Written by `make docs` from what `/openapi.json` says, where the bodies are described.",
+    ]
+    lines += ["", openapi.DESCRIPTION.strip(), ""]
+    for tag, text in openapi.TAGS.items():
+        lines += [f"## {tag.capitalize()}", "", text, "", "| operation | | refusals |", "|---|---|---|"]
+        for path, methods in document["paths"].items():
+            for method, operation in methods.items():
+                if operation["tags"] == [tag]:
+                    refusals = ", ".join(sorted(one for one in operation["responses"] if one >= "400"))
+                    lines.append(f"| `{method.upper()} {path}` | {operation['summary']} | {refusals} |")
+        lines.append("")
+    lines += ["## Codes", "", "| code | status | |", "|---|---|---|"]
+    for code, error in by_code().items():
+        if error is not LeasingError:
+            status = problems.status_of(error())
+            lines.append(f"| `{code}` | {status} {HTTPStatus(status).phrase} | {error.__doc__} |")
+    return "\n".join(lines) + "\n"
+
+
+def _nothing(*_: object) -> Any:
+    raise AssertionError("a document asks for nothing")
+
+
 GENERATED: dict[str, Callable[[], str]] = {
     "settings.md": settings,
     "lifecycle.md": lifecycle,
     "metrics.md": metrics,
+    "api.md": api,
 }
 
 if __name__ == "__main__":
