@@ -299,7 +299,9 @@ def test_a_stop_ends_every_stream_at_once(api: Served, cluster: Cluster, ada: ht
         assert time.monotonic() - began < 2
         assert list(pieces) == []
         assert not [line for line in lines if line.startswith("data: ")]
-        with suppress(ConnectionClosed):  # the server's farewell (1012) or the shell's exit code, whichever is first
+        with suppress(
+            ConnectionClosed
+        ):  # the server's farewell (1012) or the shell's exit code, whichever is first
             list(shell)
 
 

@@ -95,7 +95,9 @@ def nowhere(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         monkeypatch.setattr(engine, name, folder / name.lower())
     monkeypatch.setattr(packages, "systemd", lambda: False)
     yield folder
-    subprocess.run(["umount", folder / "data"], check=False, capture_output=True)  # dockerd's own, of its data
+    subprocess.run(
+        ["umount", folder / "data"], check=False, capture_output=True
+    )  # dockerd's own, of its data
     shutil.rmtree(folder)
 
 
@@ -136,8 +138,8 @@ def test_a_stopped_engine_is_started_once_and_outlives_whoever_started_it(own_en
         said = ""
         try:
             said = engine.ensure("", steps.append)
-        except BaseException as error:
-            said = f"{error!r} {getattr(error, 'hint', '')}"
+        except HostError as error:
+            said = f"{error} {error.hint}"
         finally:
             (own_engine.parent / "said").write_text(said)
             os._exit(0)  # also when it raised: a second pytest must not go on in here
