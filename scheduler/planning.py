@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 
 import sqlalchemy as sa
+from sqlalchemy.orm import Session
 
 from leasing.database import Sessions, now
 from leasing.settings.scheduler import SchedulerSettings
@@ -15,9 +17,12 @@ from scheduler.policy.planner import plan
 log = logging.getLogger(__name__)
 
 
-def run_once(sessions: Sessions, settings: SchedulerSettings) -> Committed | None:
+def run_once(
+    sessions: Sessions, settings: SchedulerSettings, placed: Callable[[Session], object] = lambda _: None
+) -> Committed | None:
     """What was committed; None when another process is planning just now.
 
+    `placed` is called in the same transaction when there are placements: who has free workers may claim them at once.
     The lock lasts exactly as long as the transaction, so a plan is never committed by a planner that lost its turn.
     There is no network call in here, and nothing slower than the snapshot itself.
     """
@@ -33,6 +38,8 @@ def run_once(sessions: Sessions, settings: SchedulerSettings) -> Committed | Non
             return Committed(0, 0, 0)
         snapshot = load.snapshot(session, waiting, moment, disk_reserve_bytes=settings.disk_reserve_bytes)
         done = commit(session, plan(snapshot), moment)
+        if done.placed:
+            placed(session)
     if done.placed or done.refused or done.conflicts:
         log.info("planned placed=%d refused=%d conflicts=%d", done.placed, done.refused, done.conflicts)
     return done

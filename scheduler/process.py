@@ -30,7 +30,7 @@ from scheduler.reconcile.orphans import Orphans
 from scheduler.runner import Group, Loop
 from scheduler.starting import Starter
 from scheduler.stopping import Stopper
-from scheduler.work import Workers
+from scheduler.work import Task, Workers
 
 log = logging.getLogger(__name__)
 ROLE = "scheduler"
@@ -143,13 +143,17 @@ class Scheduler:
                 self._plan.wake()
             if kind in ("", "lease.placed", "lease.starting", "lease.stopping"):
                 self._work.wake()
-            if kind in ("", "lease.renewed"):
+            if kind in ("", "lease.running", "lease.renewed"):
                 self._notices.wake()
+            if kind == "lease.running":
+                self._compare.wake()  # it may have ended before its row said that it runs
 
     def _plan_once(self) -> None:
-        done = planning.run_once(self._sessions, self._settings)
-        if done is not None and done.placed:
-            self._work.wake()  # sooner than the notification that the commit sends
+        taken: list[Task] = []
+        planning.run_once(
+            self._sessions, self._settings, placed=lambda session: taken.extend(self._workers.claim(session))
+        )
+        self._workers.hand_out(taken)
 
     def _probe(self) -> None:
         self._answered = nodes.run_once(self._sessions, self._fleet)

@@ -19,7 +19,6 @@ from leasing.states import Cause, EndReason, Goal, LeaseState
 from scheduler import claims
 from scheduler.claims import Claim
 from scheduler.fleet import Fleet
-from scheduler.info import write_info
 from scheduler.jobs import Job
 from scheduler.provision import Images
 
@@ -59,21 +58,10 @@ class Starter:
         found = self.images.ensure(engine, job.facts.image, _Progress(self.sessions, job.claim))
         wanted = spec.build(replace(job.facts, image=found.reference), found.image, self.docker)
         created = engine.create(wanted)
-        epoch = (
-            engine.epoch()
-        )  # before the start: should the engine restart now, the death is seen under a newer one
-        container = engine.start(created.id)
-        ends_at = self._running(job, container, found.image.id, epoch)
-        write_info(
-            self.sessions,
-            engine,
-            container.id,
-            lease_id=job.claim.lease_id,
-            name=job.facts.name,
-            ends_at=ends_at,
-        )
+        # The epoch is of before the start: should the engine restart now, the death is seen under a newer one.
+        self._running(job, engine.start(created.id), found.image.id, created.epoch)
 
-    def _running(self, job: Job, container: Container, image_id: str, epoch: str | None) -> datetime:
+    def _running(self, job: Job, container: Container, image_id: str, epoch: str | None) -> None:
         with self.sessions.begin() as session:
             moment = now(session)
             lease = claims.enter(session, job.claim)
@@ -86,7 +74,6 @@ class Starter:
                 session, lease, LeaseState.RUNNING, Cause.STARTER,
                 now=moment, actor=ACTOR, message="its container runs", data={"container": container.id[:12]},
             )  # fmt: skip
-            return lease.ends_at
 
     def _again(self, job: Job, error: LeasingError, *, counted: bool) -> None:
         """Try the start again shortly, unless it has been tried often enough."""

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
+
+from sqlalchemy.orm import Session
 
 from leasing.database import Sessions, now
 from leasing.service import transitions
@@ -20,6 +22,9 @@ from scheduler.starting import Starter
 from scheduler.stopping import Stopper
 
 log = logging.getLogger(__name__)
+
+Task = tuple[Job, Callable[[Job], None]]
+"""A claimed lease, and what is to be done with it."""
 
 
 class Workers:
@@ -49,16 +54,52 @@ class Workers:
 
     def dispatch(self) -> int:
         """Claim what there is to do, as much as there are free workers; how many were taken."""
-        with self._lock:
-            free = self._settings.workers - len(self._busy)
-        if free <= 0:
+        if not self._free:
             return 0
-        taken = self._claim(free)
+        with self._sessions.begin() as session:
+            taken = self.claim(session)
+        self.hand_out(taken)
+        return len(taken)
+
+    def claim(self, session: Session) -> list[Task]:
+        """What there is to do, claimed in the caller's transaction; hand it out once that is committed."""
+        moment = now(session)
+        leases = claims.take(
+            session,
+            TRANSITIONAL,
+            owner=self._owner,
+            limit=self._free,
+            seconds=self._settings.claim_seconds,
+            now=moment,
+        )
+        for lease in leases:
+            if lease.state == LeaseState.PLACED:
+                transitions.move(
+                    session, lease, LeaseState.STARTING, Cause.STARTER,
+                    now=moment, actor=STARTER, message="a worker took up its start",
+                )  # fmt: skip
+                claims.hold(lease, owner=self._owner, seconds=self._settings.claim_seconds, now=moment)
+        session.flush()
+        found = jobs.of(session, leases, self._installation)
+        return [
+            (
+                found[lease.id],
+                self._stopper.stop if lease.state == LeaseState.STOPPING else self._starter.start,
+            )
+            for lease in leases
+        ]
+
+    def hand_out(self, taken: Iterable[Task]) -> None:
+        """Set workers to what was claimed; more than there are free ones wait their turn, claimed."""
         for job, work in taken:
             with self._lock:
                 self._busy.add(job.claim)
             self._pool.submit(work, job).add_done_callback(partial(self._done, job.claim))
-        return len(taken)
+
+    @property
+    def _free(self) -> int:
+        with self._lock:
+            return max(0, self._settings.workers - len(self._busy))
 
     @property
     def busy(self) -> int:
@@ -76,34 +117,6 @@ class Workers:
     def stop(self) -> None:
         """Start nothing more; what is under way goes on until the process ends, and its claim runs out."""
         self._pool.shutdown(wait=False, cancel_futures=True)
-
-    def _claim(self, free: int) -> list[tuple[Job, Callable[[Job], None]]]:
-        with self._sessions.begin() as session:
-            moment = now(session)
-            leases = claims.take(
-                session,
-                TRANSITIONAL,
-                owner=self._owner,
-                limit=free,
-                seconds=self._settings.claim_seconds,
-                now=moment,
-            )
-            for lease in leases:
-                if lease.state == LeaseState.PLACED:
-                    transitions.move(
-                        session, lease, LeaseState.STARTING, Cause.STARTER,
-                        now=moment, actor=STARTER, message="a worker took up its start",
-                    )  # fmt: skip
-                    claims.hold(lease, owner=self._owner, seconds=self._settings.claim_seconds, now=moment)
-            session.flush()
-            found = jobs.of(session, leases, self._installation)
-            return [
-                (
-                    found[lease.id],
-                    self._stopper.stop if lease.state == LeaseState.STOPPING else self._starter.start,
-                )
-                for lease in leases
-            ]
 
     def _done(self, claim: Claim, future: Future[None]) -> None:
         with self._lock:

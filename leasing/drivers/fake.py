@@ -16,6 +16,7 @@ from leasing.drivers.protocol import (
     Container,
     ContainerEvent,
     ContainerSpec,
+    Created,
     Engine,
     Image,
     Progress,
@@ -163,7 +164,7 @@ class FakeDriver:
                     del self._images[name]
             return True
 
-    def create(self, spec: ContainerSpec) -> Container:
+    def create(self, spec: ContainerSpec) -> Created:
         with self._up():
             if self.knobs.create_error is not None:
                 raise self.knobs.create_error
@@ -173,7 +174,7 @@ class FakeDriver:
             if found is not None:
                 if dict(found.container.labels) != dict(spec.labels):
                     raise DriverError(f"A container called {spec.name} exists and is not this lease's.")
-                return found.container
+                return Created(id=found.container.id, epoch=self._epoch)
             owner = spec.labels[LABEL_INSTALLATION]
             self._networks[spec.network] = owner
             for mount in spec.mounts:
@@ -187,7 +188,7 @@ class FakeDriver:
                 created_at=datetime.now(UTC),
             )
             self._containers[spec.name] = _Kept(made, spec)
-            return made
+            return Created(id=made.id, epoch=self._epoch)
 
     def start(self, container_id: str) -> Container:
         with self._up():

@@ -110,6 +110,14 @@ class Container:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Created:
+    """A container that is there, not necessarily new, and the engine's epoch (see `Engine`) in which that was so."""
+
+    id: str
+    epoch: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
 class ContainerEvent:
     """A hint that a container changed. `action` is one of start, die, oom, destroy."""
 
@@ -183,7 +191,7 @@ class Lifecycle(Protocol):
         """False when something still uses it."""
         ...
 
-    def create(self, spec: ContainerSpec) -> Container:
+    def create(self, spec: ContainerSpec) -> Created:
         """Network, volumes and container, each found or created; leaves nothing half-made behind when it raises."""
         ...
 

@@ -17,7 +17,7 @@ PAUSE_SECONDS = 1.0
 
 
 class Follower:
-    """One thread a node; `changed` is called for every event, and when a lost stream is back."""
+    """One thread a node; `changed` is called when a container ended, and when a lost stream is back."""
 
     def __init__(
         self, engine: Lifecycle, node_id: UUID, installation: str, changed: Callable[[], None]
@@ -41,7 +41,8 @@ class Follower:
             try:
                 for event in self._engine.events(self._installation, since=since):
                     since = event.at
-                    self._changed()
+                    if event.action != "start":
+                        self._changed()
             except DriverError as error:
                 log.info("event stream lost error=%s", error)
             self._stopping.wait(PAUSE_SECONDS)

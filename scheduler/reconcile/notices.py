@@ -1,18 +1,22 @@
-"""Stage: containers whose own info file names an old deadline are told the new one."""
+"""Stage: each container can read about its own lease in /run/lease/info.json, written anew when the deadline moves."""
 
 from __future__ import annotations
 
+import json
 import logging
+from datetime import datetime
+from uuid import UUID
 
 import sqlalchemy as sa
 
 from leasing import names
 from leasing.database import Sessions
+from leasing.drivers.protocol import Lifecycle
+from leasing.drivers.spec import INFO
 from leasing.errors import DriverError
 from leasing.model import Lease, Run
 from leasing.states import LeaseState
 from scheduler.fleet import Fleet
-from scheduler.info import write_info
 
 log = logging.getLogger(__name__)
 
@@ -30,6 +34,16 @@ def run_once(sessions: Sessions, fleet: Fleet, installation: str) -> None:
         try:
             engine = fleet.engine(node_id)
             assert ends_at is not None, "a running lease has a deadline: the database says so"
-            write_info(sessions, engine, container, lease_id=lease_id, name=name, ends_at=ends_at)
+            _write(sessions, engine, container, lease_id=lease_id, name=name, ends_at=ends_at)
         except DriverError as error:
             log.info("info not written yet lease=%s error=%s", lease_id, error)
+
+
+def _write(
+    sessions: Sessions, engine: Lifecycle, container: str, *, lease_id: UUID, name: str, ends_at: datetime
+) -> None:
+    """Write the file, and note in the row which deadline stands in it."""
+    told = {"lease": str(lease_id), "name": name, "ends_at": ends_at.isoformat()}
+    engine.write_file(container, INFO, (json.dumps(told, indent=2) + "\n").encode())
+    with sessions.begin() as session:
+        session.execute(sa.update(Lease).where(Lease.id == lease_id).values(told_ends_at=ends_at))

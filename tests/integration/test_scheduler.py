@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -55,7 +56,9 @@ def test_a_lease_lives_from_request_to_end(cluster: Cluster) -> None:
     assert lease.ends_at is not None
     assert lease.started_at is not None
     assert lease.ends_at - lease.started_at == timedelta(hours=1)
-    assert str(lease.ends_at.year).encode() in (cluster.driver.file(spec.name, "/run/lease/info.json") or b"")
+    notices.run_once(cluster.sessions, cluster.fleet, cluster.installation)
+    told = json.loads(cluster.driver.file(spec.name, "/run/lease/info.json") or b"")
+    assert told == {"lease": str(lease.id), "name": lease.name, "ends_at": lease.ends_at.isoformat()}
 
     cluster.release(lease.id)
     cluster.release(lease.id)  # twice is once
@@ -294,7 +297,8 @@ def test_a_worker_whose_claim_ran_out_writes_nothing(cluster: Cluster) -> None:
     lease = cluster.ask()
     cluster.plan()
     late = cluster.workers("late")
-    jobs = late._claim(1)
+    with cluster.sessions.begin() as session:
+        jobs = late.claim(session)
     with cluster.sessions.begin() as session:
         session.execute(sa.update(Lease).values(claim_until=now(session) - timedelta(seconds=1)))
     cluster.work(cluster.workers("next"))

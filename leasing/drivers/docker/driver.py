@@ -27,6 +27,7 @@ from leasing.drivers.protocol import (
     Container,
     ContainerEvent,
     ContainerSpec,
+    Created,
     Engine,
 )
 from leasing.errors import DriverError, EngineDown, HostError
@@ -70,27 +71,21 @@ class DockerDriver(Images, Streams):
         with self._connection.call() as client:
             return _epoch(client)
 
-    def create(self, spec: ContainerSpec) -> Container:
+    def create(self, spec: ContainerSpec) -> Created:
         with self._connection.call() as client:
             labels = dict(spec.labels)
             network = self._beside.submit(self._networks.create, client, spec.network, spec.bridge, labels)
             made = False
             try:
                 container_id, made = self._create(client, spec)
+                epoch = _epoch(client)
                 network.result()
                 if made:
                     self._prepare(client, container_id, spec)
             except BaseException:
                 self._unmake(client, spec, network_made=_succeeded(network), container_made=made)
                 raise
-            return Container(
-                id=container_id,
-                name=spec.name,
-                state="created",
-                labels=labels,
-                image=spec.image,
-                created_at=datetime.now(UTC),
-            )
+            return Created(id=container_id, epoch=epoch)
 
     def start(self, container_id: str) -> Container:
         with self._connection.call() as client:

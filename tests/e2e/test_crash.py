@@ -1,0 +1,129 @@
+"""`kill -9` of the scheduler before and after each thing it does to a real engine: its successor finishes the work."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+import sqlalchemy as sa
+
+from leasing.database import now
+from leasing.drivers.docker import DockerDriver
+from leasing.model import Allocation, Event, Lease, Run
+from leasing.settings.docker import DockerSettings
+from leasing.settings.scheduler import SchedulerSettings
+from leasing.states import LeaseState
+from scheduler.fleet import Fleet
+from scheduler.reconcile import notices
+from scheduler.reconcile.orphans import Orphans
+from tests.support.cluster import Cluster
+from tests.support.images import BUSYBOX, ensure_busybox
+
+pytestmark = [pytest.mark.docker, pytest.mark.xdist_group("docker")]
+STARTING = ("create_network", "create_container", "put_archive", "start", "inspect_container")
+STOPPING = ("stop", "remove_container", "remove_network")
+SLEEP = ["sleep", "600"]
+
+
+@pytest.fixture
+def cluster(database_url: str) -> Iterator[Cluster]:
+    """With the machine's own engine behind it."""
+    ensure_busybox()
+    made = Cluster.make(database_url, devices=2)
+    driver = DockerDriver("", DockerSettings())
+    yield replace(
+        made,
+        fleet=Fleet(made.sessions, lambda *_: driver),
+        settings=SchedulerSettings(retry_seconds=0.01, stop_grace_seconds=1),
+    )
+    for container in driver.containers(made.installation):
+        driver.remove(container.id, network=None)
+    for network in driver.networks(made.installation):
+        driver.remove_network(network)
+    driver.close()
+    made.sessions.kw["bind"].dispose()
+
+
+def killed_around(cluster: Cluster, method: str, when: str) -> None:
+    """A scheduler ran until it did that; afterwards its claims are as old as a successor would wait for."""
+    command = [sys.executable, "-m", "tests.support.crashing", cluster.url, method, when]
+    assert subprocess.run(command, timeout=60, check=False).returncode == -signal.SIGKILL
+    with cluster.sessions.begin() as session:
+        session.execute(sa.update(Lease).values(claim_until=now(session)))
+
+
+def on_engine(cluster: Cluster) -> tuple[list[tuple[str, str]], list[str]]:
+    """Its containers with their states, and its networks, by the engine's own word."""
+    engine = cluster.fleet.engine(cluster.node_id)
+    containers = engine.containers(cluster.installation)
+    return [(one.name, one.state) for one in containers], engine.networks(cluster.installation)
+
+
+def times(cluster: Cluster, lease: Lease, state: LeaseState) -> int:
+    with cluster.sessions() as session:
+        return session.execute(
+            sa.select(sa.func.count(Event.id)).where(Event.lease_id == lease.id, Event.to_state == state)
+        ).scalar_one()
+
+
+def sweep(cluster: Cluster) -> list[str]:
+    orphans = Orphans(cluster.sessions, cluster.installation, grace_seconds=0)
+    return orphans.run_once(cluster.fleet.engine(cluster.node_id), cluster.node_id)
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("method", STARTING)
+def test_a_start_cut_short_is_finished_once(cluster: Cluster, method: str, when: str) -> None:
+    lease = cluster.ask(image=BUSYBOX, cpus="0.1", gpu="0", command=SLEEP)
+    killed_around(cluster, method, when)
+
+    assert sweep(cluster) == [], "what a start has made so far has its owner"
+    cluster.plan()
+    cluster.work()
+    notices.run_once(cluster.sessions, cluster.fleet, cluster.installation)
+    assert cluster.lease(lease.id).state == "running"
+    name = cluster.container(lease.id)
+    assert on_engine(cluster) == (
+        [(name, "running")],
+        [f"leasing-{cluster.installation}-{lease.id.hex[:12]}"],
+    )
+    assert times(cluster, lease, LeaseState.RUNNING) == 1
+
+    cluster.release(lease.id)
+    cluster.work()
+    assert cluster.lease(lease.id).state == "ended"
+    assert on_engine(cluster) == ([], [])
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("method", STARTING[:4])
+def test_a_start_cut_short_and_then_released_leaves_nothing(cluster: Cluster, method: str, when: str) -> None:
+    lease = cluster.ask(image=BUSYBOX, cpus="0.1", command=SLEEP)
+    killed_around(cluster, method, when)
+    cluster.release(lease.id)
+    cluster.work()
+    assert cluster.lease(lease.id).state == "ended"
+    sweep(cluster)
+    assert on_engine(cluster) == ([], [])
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("method", STOPPING)
+def test_a_stop_cut_short_is_finished_once(cluster: Cluster, method: str, when: str) -> None:
+    lease = cluster.run(image=BUSYBOX, cpus="0.1", command=SLEEP)
+    cluster.release(lease.id)
+    killed_around(cluster, method, when)
+
+    cluster.work()
+    ended = cluster.lease(lease.id)
+    assert (ended.state, ended.reason) == ("ended", "released")
+    assert times(cluster, lease, LeaseState.ENDED) == 1
+    assert on_engine(cluster) == ([], [])
+    with cluster.sessions() as session:
+        held = sa.select(sa.func.count(Allocation.id)).where(Allocation.released_at.is_(None))
+        runs = sa.select(sa.func.count(Run.id)).where(Run.released_at.is_(None))
+        assert (session.execute(held).scalar_one(), session.execute(runs).scalar_one()) == (0, 0)
