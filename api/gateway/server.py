@@ -23,6 +23,8 @@ from leasing.settings.gateway import GatewaySettings
 
 log = logging.getLogger(__name__)
 MAX_HEADER = 32 * 1024
+ON_THE_WAY = ("lease.queued", "lease.placed", "lease.starting")
+"""Events that open and close no endpoint: the next poll is soon enough for what a refusal says of such a lease."""
 
 
 def run(
@@ -104,8 +106,9 @@ def _write(counters: Counters, grants: Grants, sessions: Sessions) -> None:
 
 
 def _hint(listener: Listener, wake: threading.Event) -> None:
-    for _ in listener.payloads():
-        wake.set()
+    for payload in listener.payloads():
+        if payload.partition(":")[2] not in ON_THE_WAY:
+            wake.set()
 
 
 def _keep(grants: Grants, wake: threading.Event, stop: threading.Event, seconds: float) -> None:
