@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
+import ipaddress
 import socket
 import ssl
 import sys
@@ -43,6 +43,11 @@ def login(
         raise Invalid(
             f"{url[:80]!r} is not an address.",
             hint="For example: lease login http://127.0.0.1:8080 --token …",
+        )
+    if parts.scheme == "http" and not _on_this_machine(parts.hostname):
+        raise Invalid(
+            f"Over http:// everybody on the way to {parts.hostname} could read your token.",
+            hint=f"Use https://, or a tunnel: ssh -L 8080:127.0.0.1:8080 {parts.hostname}, then http://127.0.0.1:8080",
         )
     server = f"{parts.scheme}://{parts.netloc}"
     accepted = _accepted(server, fingerprint) if parts.scheme == "https" else None
@@ -135,28 +140,39 @@ def revoke(token_id: Annotated[UUID, typer.Argument(help="From lease tokens ls."
     print("Revoked.")
 
 
+def _on_this_machine(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
 def _accepted(server: str, given: str | None) -> str | None:
     """The fingerprint to pin: None when the certificate can be checked the usual way."""
-    from leasing.sdk.transport import server_certificate  # lazy: see session.client
+    from leasing.sdk.transport import fingerprint_of, server_certificate  # lazy: see session.client
 
     parts = urlsplit(server)
+    why = ""
     try:
         with (
             socket.create_connection((parts.hostname or "", parts.port or 443), 5) as plain,
             ssl.create_default_context().wrap_socket(plain, server_hostname=parts.hostname),
         ):
-            return None
-    except ssl.SSLError:
-        pass
+            pass
+    except ssl.SSLCertVerificationError as error:
+        why = str(error.verify_message) or "no reason given"
     except OSError:
-        return None  # it does not answer at all: the sign-in itself will say so
-    shown = hashlib.sha256(ssl.PEM_cert_to_DER_cert(server_certificate(server))).hexdigest()
+        return None  # it does not answer, or speaks no TLS: the sign-in itself will say so
+    if not why and given is None:
+        return None
+    shown = fingerprint_of(server_certificate(server))
     if given is not None:
         if given.replace(":", "").lower() != shown:
             raise NotAllowed(f"{server} shows another certificate: its fingerprint is {shown}.")
         return shown
     print(
-        f"{server} has a certificate of its own making. Its SHA-256 fingerprint:\n  {shown}", file=sys.stderr
+        f"This machine cannot vouch for {server} ({why}). Its certificate's SHA-256 fingerprint:\n  {shown}",
+        file=sys.stderr,
     )
     typer.confirm("Is it the one that the server printed at its start?", abort=True, err=True)
     return shown

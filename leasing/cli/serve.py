@@ -10,12 +10,14 @@ import logging
 import os
 import secrets as random
 import signal
+import socket
 import sys
 import threading
 import time
 from pathlib import Path
 
 import httpx
+from sqlalchemy.orm import Session
 
 import web
 from api import certificate
@@ -28,8 +30,8 @@ from leasing.database import create_engine, migrate, plain_url, sessions
 from leasing.database import now as database_now
 from leasing.drivers.docker import DockerDriver
 from leasing.drivers.protocol import Driver, RegistryLogin
-from leasing.errors import HostError
-from leasing.host import firewall
+from leasing.errors import DriverError, HostError, Invalid, NotSignedIn
+from leasing.host import firewall, firewall_use, listening, revisions
 from leasing.host.postgres import Postgres
 from leasing.host.supervisor import Child, Supervisor
 from leasing.model import TokenKind
@@ -86,7 +88,9 @@ def _part(role: str, settings: CoreSettings, stop: threading.Event) -> None:
         raise HostError(f"The {role} needs a database.", hint="Set LEASING_DATABASE_URL, or run: lease serve")
     docker = DockerSettings()
     if role == "scheduler":
-        _scheduler(url, settings, docker).run(stop)
+        with firewall_use.relying():
+            _guard()  # what runs already may have lost its rules with the machine's last start
+            _scheduler(url, settings, docker).run(stop)
         return
     made = sessions(create_engine(url, f"leasing-{role}", pool_size=20))
     if role == "gateway":
@@ -159,12 +163,16 @@ class _Drivers:
 
 
 def _everything(settings: CoreSettings, stop: threading.Event) -> None:
-    settings.state_dir.mkdir(parents=True, exist_ok=True)
+    certificate.check(settings)
+    _make_room(settings)
     with Postgres.open(settings.state_dir, settings.database_url) as database:
+        _check_ports(settings)
+        revisions.check(database.url)
         migrate(database.url)
         link = _prepare(settings, database.url)
         supervisor = Supervisor([_child(role, settings, database.url) for role in ROLES])
         try:
+            _look_for_engine()
             supervisor.tick()
             if _wait_until_ready(settings, supervisor, stop):
                 _greet(settings, database, link)
@@ -178,9 +186,44 @@ def _everything(settings: CoreSettings, stop: threading.Event) -> None:
             supervisor.stop(STOP_SECONDS)
 
 
+def _make_room(settings: CoreSettings) -> None:
+    try:
+        settings.state_dir.mkdir(parents=True, exist_ok=True)
+        (settings.state_dir / "pg.lock").open("a").close()
+    except OSError as error:
+        raise HostError(
+            f"{settings.state_dir} cannot be written by this user: {error.strerror}.",
+            hint="Choose a folder of your own with LEASING_STATE_DIR, or run it as the user who did so far.",
+        ) from error
+
+
+def _check_ports(settings: CoreSettings) -> None:
+    """A part that cannot listen would only die again and again."""
+    nodes = NodeSettings()
+    listening.check(settings.listen, settings.port, variable="LEASING_PORT")
+    listening.check(settings.listen, settings.gateway_port, variable="LEASING_GATEWAY_PORT")
+    listening.check(nodes.listen, nodes.port, variable="LEASING_NODE_PORT")
+
+
+def _look_for_engine() -> None:
+    """Everything but containers works without one, so that it may come later."""
+    docker = DockerSettings()
+    driver = DockerDriver(docker.address, docker)
+    try:
+        driver.probe()
+    except DriverError as error:
+        log.warning("no container engine, leases wait for one: %s; make run sets one up", error)
+    finally:
+        driver.close()
+
+
 def _prepare(settings: CoreSettings, url: str) -> str:
     """What must be there before the parts start; a sign-in link for the first admin."""
+    fingerprint = (
+        certificate.fingerprint(certificate.ensure(settings, renew=True)[0]) if settings.tls else None
+    )
     key(settings.secret_key_file())
+    (settings.state_dir / "url").write_text(f"{settings.url}\n")
     _keep_secret(settings.metrics_token_file(), None)
     engine = create_engine(url, "leasing-prepare", pool_size=1)
     try:
@@ -193,13 +236,26 @@ def _prepare(settings: CoreSettings, url: str) -> str:
             _keep_secret(settings.state_dir / "node.token", token)
             admin = people.bootstrap_admin(session)
             for_browser, _ = people.signin_secret(session, admin, now=moment, actor="system")
-            for_shell, _ = people.signin_secret(session, admin, now=moment, actor="system")
-            _, shell = people.sign_in(session, for_shell, TokenKind.API, "this machine", now=moment)
+            shell = _kept_token(session, settings)
+            if shell is None:
+                for_shell, _ = people.signin_secret(session, admin, now=moment, actor="system")
+                _, shell = people.sign_in(session, for_shell, TokenKind.API, "this machine", now=moment)
     finally:
         engine.dispose()
-    fingerprint = certificate.fingerprint(certificate.ensure(settings)[0]) if settings.tls else None
     credentials.save(credentials.Credentials(settings.url, shell, fingerprint))
     return f"{settings.url}/signin?secret={for_browser}"
+
+
+def _kept_token(session: Session, settings: CoreSettings) -> str | None:
+    """The token this machine's command line has from an earlier start, if it still is one."""
+    try:
+        kept = credentials.kept()
+        if kept is None or kept.url != settings.url:
+            return None
+        people.authenticate(session, kept.token)
+    except (Invalid, NotSignedIn):
+        return None
+    return kept.token
 
 
 def _keep_secret(path: Path, secret: str | None) -> None:
@@ -219,7 +275,7 @@ def _child(role: str, settings: CoreSettings, url: str) -> Child:
     if role == "node":
         environment |= {
             "LEASING_NODE_NAME": LOCAL,
-            "LEASING_NODE_API": settings.url,
+            "LEASING_NODE_API": settings.url if settings.tls_certificate else _here(settings),
             "LEASING_NODE_TOKEN_FILE": str(settings.state_dir / "node.token"),
             "LEASING_NODE_METRICS_TOKEN_FILE": str(settings.metrics_token_file()),
         }
@@ -229,6 +285,12 @@ def _child(role: str, settings: CoreSettings, url: str) -> Child:
     return Child(role, [sys.executable, "-m", "leasing.cli.app", "serve", "--role", role], environment)
 
 
+def _here(settings: CoreSettings) -> str:
+    """The api's address for this machine itself, which people's name for it need not be."""
+    host = "127.0.0.1" if settings.loopback or settings.listen == "0.0.0.0" else settings.listen  # noqa: S104 - compared
+    return f"{settings.scheme}://{host}:{settings.port}"
+
+
 def _wait_until_ready(settings: CoreSettings, supervisor: Supervisor, stop: threading.Event) -> bool:
     """Whether it answered in time that leases will be served, and the node has reported."""
     deadline = time.monotonic() + READY_SECONDS
@@ -236,7 +298,7 @@ def _wait_until_ready(settings: CoreSettings, supervisor: Supervisor, stop: thre
         supervisor.tick()
         try:
             with httpx.Client(verify=False, timeout=2.0, trust_env=False) as client:  # noqa: S501 - our own process
-                if client.get(f"{settings.url}/readyz").status_code == 200:
+                if client.get(f"{_here(settings)}/readyz").status_code == 200:
                     return True
         except httpx.HTTPError:
             pass
@@ -270,5 +332,11 @@ Ctrl-C stops the platform; leases keep running.""",
     if settings.tls:
         print(
             f"\nCertificate's SHA-256 fingerprint: {certificate.fingerprint(certificate.ensure(settings)[0])}",
+            flush=True,
+        )
+    if settings.listen == "0.0.0.0" and settings.public_host is None:  # noqa: S104 - compared, not bound
+        print(
+            "These addresses are good on this machine only. To have every link name it as others do, start with"
+            f"\nLEASING_PUBLIC_HOST={socket.gethostname()}, or whatever others know it by.",
             flush=True,
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import psycopg
@@ -35,16 +35,19 @@ def dump(url: str, target: Path) -> None:
         partial.unlink(missing_ok=True)
 
 
-def restore(url: str, source: Path) -> None:
+def restore(url: str, source: Path, *, known: Collection[str] | None = None) -> None:
     """Replaces everything in the database by the backup, in one transaction: all of it or nothing.
 
-    The platform must be stopped. Raises `HostError` when the file is no complete backup.
+    The platform must be stopped. `known` are the schemas that may be restored (None: any database at all). Raises
+    `HostError` when the file is no complete backup, or of something else.
     """
     clients = _clients(url)
     # pg_restore reads the file to its end before the database is touched: a truncated backup changes nothing.
     with tempfile.TemporaryDirectory(prefix="leasing-restore-") as folder:
         script = Path(folder) / "restore.sql"
         _run(clients, "pg_restore", ["--no-owner", "--no-privileges", "--file", script, source])
+        if known is not None:
+            _check(source, _revision(script), known)
         options = [
             "--no-psqlrc",
             "--quiet",
@@ -53,6 +56,27 @@ def restore(url: str, source: Path) -> None:
             "--output=/dev/null",
         ]
         _run(clients, "psql", [*options, "--command", _EMPTY, "--file", script], url)
+
+
+def _check(source: Path, revision: str | None, known: Collection[str]) -> None:
+    if revision is None:
+        raise HostError(
+            f"{source} is a backup of something else.", hint="Ours come from: lease admin backup FILE"
+        )
+    if revision not in known:
+        raise HostError(
+            f"{source} was written by a newer version (its schema is {revision}).",
+            hint="Restore it with that version, or a newer one.",
+        )
+
+
+def _revision(script: Path) -> str | None:
+    """The schema that a backup was at, by its migrations' own record."""
+    with script.open("rb") as lines:
+        for line in lines:
+            if line.startswith(b"COPY public.alembic_version "):
+                return next(lines).decode().strip()
+    return None
 
 
 def _clients(url: str) -> Binaries:

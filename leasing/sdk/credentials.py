@@ -36,24 +36,34 @@ def file() -> Path:
 
 
 def load() -> Credentials:
-    """From LEASING_URL and LEASING_TOKEN, else from the file. Raises `NotSignedIn`."""
-    url, token = os.environ.get("LEASING_URL"), os.environ.get("LEASING_TOKEN")
+    """From LEASING_URL and LEASING_TOKEN, else from the file; a certificate accepted for that address stays accepted.
+
+    Raises `NotSignedIn`.
+    """
+    url, token = os.environ.get("LEASING_URL", "").rstrip("/"), os.environ.get("LEASING_TOKEN")
+    found = kept()
     if url and token:
-        return Credentials(url.rstrip("/"), token)
-    try:
-        kept = Credentials(**json.loads(file().read_text()))
-    except FileNotFoundError:
+        return Credentials(url, token, found.fingerprint if found and found.url == url else None)
+    if found is None:
         raise NotSignedIn(
             "You are not signed in.",
             hint="Sign in: lease login LINK, with the link that `make run` or an admin shows.",
-        ) from None
-    except (ValueError, TypeError) as error:
-        raise Invalid(f"{file()} cannot be read.", hint="Sign in again: lease login LINK") from error
-    if url and url.rstrip("/") != kept.url:
+        )
+    if url and url != found.url:
         raise NotSignedIn(
             f"There is no token for {url}.", hint=f"Sign in there: lease login {url} --token TOKEN"
         )
-    return Credentials(kept.url, token or kept.token, kept.fingerprint)
+    return Credentials(found.url, token or found.token, found.fingerprint)
+
+
+def kept() -> Credentials | None:
+    """What the last sign-in on this machine left. Raises `Invalid` for a file that is none of ours."""
+    try:
+        return Credentials(**json.loads(file().read_text()))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, TypeError) as error:
+        raise Invalid(f"{file()} cannot be read.", hint="Sign in again: lease login LINK") from error
 
 
 def save(credentials: Credentials) -> Path:

@@ -26,7 +26,7 @@ class Transport:
         self.verify = tls_context(self.url, credentials.fingerprint)
         self.http = httpx.Client(
             base_url=f"{self.url}/api/v1",
-            headers={"Authorization": f"Bearer {credentials.token}", "User-Agent": f"leasing/{__version__}"},
+            headers=_headers(credentials.token),
             timeout=TIMEOUT,
             verify=self.verify,
         )
@@ -55,6 +55,11 @@ class Transport:
         try:
             yield
         except httpx.TransportError as error:
+            if (refusal := _distrust(error)) is not None:
+                raise errors.NotAllowed(
+                    f"The certificate of {self.url} is not trusted here: {refusal}.",
+                    hint=f"Sign in to look at it, and to accept it or not: lease login {self.url}",
+                ) from error
             raise errors.Unavailable(
                 f"{self.url} does not answer: {str(error) or type(error).__name__}.",
                 hint="Is it running? On the server: make run",
@@ -77,22 +82,38 @@ def raise_for(answer: httpx.Response) -> None:
     raise errors.by_code().get(code, fallback)(detail, hint=hint)
 
 
+def _headers(token: str) -> dict[str, str]:
+    """Without a token, as at a sign-in by link, there is nothing to bring: an empty one is no valid header."""
+    brought = {"Authorization": f"Bearer {token}"} if token else {}
+    return brought | {"User-Agent": f"leasing/{__version__}"}
+
+
 def tls_context(url: str, fingerprint: str | None) -> ssl.SSLContext | bool:
-    """How to check the server's certificate: the usual way, or by the fingerprint that was accepted at sign-in.
+    """How to check the server's certificate: as this machine checks any (its own store, or SSL_CERT_FILE), or by the
+    fingerprint that was accepted at sign-in.
 
     Raises `NotAllowed` when the server now shows another certificate than the accepted one.
     """
-    if fingerprint is None or not url.startswith("https://"):
+    if not url.startswith("https://"):
         return True
+    if fingerprint is None:
+        return ssl.create_default_context()
     certificate = server_certificate(url)
-    if hashlib.sha256(ssl.PEM_cert_to_DER_cert(certificate)).hexdigest() != fingerprint:
+    shown = fingerprint_of(certificate)
+    if shown != fingerprint:
         raise errors.NotAllowed(
-            f"{url} shows another certificate than the one you accepted.",
-            hint="If that is right, sign in anew: lease login URL --token TOKEN",
+            f"{url} shows another certificate than the one you accepted: its fingerprint is {shown}.",
+            hint="Ask the server's admin whether it was changed; only if so, sign in anew: lease login LINK",
         )
     context = ssl.create_default_context(cadata=certificate)
     context.check_hostname = False  # the certificate itself was accepted, whatever name it carries
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # and whoever issued it
     return context
+
+
+def fingerprint_of(certificate: str) -> str:
+    """SHA-256 of a certificate (PEM), in hexadecimal."""
+    return hashlib.sha256(ssl.PEM_cert_to_DER_cert(certificate)).hexdigest()
 
 
 def server_certificate(url: str) -> str:
@@ -102,3 +123,12 @@ def server_certificate(url: str) -> str:
         return ssl.get_server_certificate((parts.hostname or "", parts.port or 443), timeout=5.0)
     except OSError as error:
         raise errors.Unavailable(f"{url} does not answer: {error}.") from error
+
+
+def _distrust(error: BaseException | None) -> str | None:
+    """Why the certificate was refused, if that is what is behind the error."""
+    while error is not None:
+        if isinstance(error, ssl.SSLCertVerificationError):
+            return str(error.verify_message)
+        error = error.__cause__ or error.__context__
+    return None

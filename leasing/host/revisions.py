@@ -1,0 +1,32 @@
+"""Whether a schema is one that this version of the code knows."""
+
+from __future__ import annotations
+
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+
+from leasing.database import ROOT, create_engine
+from leasing.errors import HostError
+
+
+def known() -> frozenset[str]:
+    """Every revision that this version can be at, or migrate from."""
+    config = Config(str(ROOT / "alembic.ini"))
+    config.set_main_option("script_location", str(ROOT / "migrations"))
+    return frozenset(one.revision for one in ScriptDirectory.from_config(config).walk_revisions())
+
+
+def check(url: str) -> None:
+    """Raises `HostError` for a database that a newer version has migrated: what it says now is not understood here."""
+    engine = create_engine(url, "leasing-revisions", pool_size=1)
+    try:
+        with engine.connect() as connection:
+            at = MigrationContext.configure(connection).get_current_heads()
+    finally:
+        engine.dispose()
+    if newer := set(at) - known():
+        raise HostError(
+            f"The database was made by a newer version (its schema is {', '.join(sorted(newer))}).",
+            hint="Start that version again, or restore a backup that this one wrote: lease admin restore FILE",
+        )
