@@ -1,0 +1,101 @@
+"""A Docker Engine that is stopped, or dies, under a running platform: leases come back with what they had."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+
+import httpx
+import pytest
+
+from tests.support.engines import SecondEngine
+from tests.support.images import BUSYBOX
+from tests.support.stack import Stack, running, until
+
+pytestmark = [
+    pytest.mark.docker,
+    pytest.mark.timeout(300),
+    pytest.mark.xdist_group("second-engine"),
+    pytest.mark.skipif(os.geteuid() != 0, reason="only root may start an engine"),
+]
+SMALL = ("--cpus", "0.1", "--memory", "64M", "--image", BUSYBOX)
+SERVE = ("--port", "8000", "--", "sh", "-c", "cd /workspace && date >>starts && httpd -f -p 8000")
+
+
+@pytest.fixture(scope="module")
+def engine() -> Iterator[SecondEngine]:
+    with SecondEngine() as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def platform(engine: SecondEngine) -> Iterator[Stack]:
+    settings = {"LEASING_SCHEDULER_RECONCILE_SECONDS": "1", "LEASING_SCHEDULER_RETRY_SECONDS": "0.5"}
+    with running(engine.environment | settings) as made:
+        yield made
+
+
+@pytest.fixture
+def stack(platform: Stack) -> Iterator[Stack]:
+    """With nothing on it before and after."""
+    yield platform
+    for lease in platform.json("ls"):
+        platform.lease("release", lease["name"])
+    until(lambda: platform.json("ls") == [], what="every lease's end")
+
+
+def answer(stack: Stack, name: str) -> httpx.Response:
+    headers = {"Authorization": f"Bearer {stack.lease('token').stdout.strip()}"}
+    return httpx.get(f"{stack.gateway}/l/{name}/starts", headers=headers, timeout=10)
+
+
+def node_is(stack: Stack, health: str) -> bool:
+    return bool(stack.json("admin", "nodes", "ls")["items"][0]["health"] == health)
+
+
+@pytest.mark.parametrize("down", [SecondEngine.stop, SecondEngine.kill], ids=["stopped", "killed"])
+def test_leases_come_back_with_their_engine(
+    stack: Stack, engine: SecondEngine, down: Callable[[SecondEngine], None]
+) -> None:
+    stack.lease("up", "web", *SMALL, *SERVE)
+    until(lambda: answer(stack, "web").status_code == 200, what="the application")
+    container = engine.docker("ps", "-q", "--no-trunc").strip()
+
+    down(engine)
+    until(lambda: node_is(stack, "unreachable"), what="the node's absence")
+    stack.lease("up", "later", "--detach", *SMALL, "--", "sleep", "600")
+    why = stack.lease("why", "later").stdout
+    assert "unreachable" in why, why
+    assert stack.state("web") in ("running", "starting"), "nobody says that it is over"
+
+    engine.start()
+    until(lambda: stack.state("later") == "running", what="the lease that waited")
+    until(lambda: answer(stack, "web").status_code == 200, what="the application again")
+    assert len(answer(stack, "web").text.splitlines()) == 2, "it has the files of its first start"
+    assert stack.state("web") == "running"
+    assert container in engine.docker("ps", "-q", "--no-trunc").split(), "the same container"
+    told = stack.lease("events", "web").stdout
+    assert "its engine or machine restarted" in told, told
+
+
+def test_a_release_meanwhile_is_carried_out_when_the_engine_is_back(
+    stack: Stack, engine: SecondEngine
+) -> None:
+    stack.lease("up", "gone", *SMALL, "--", "sleep", "600")
+    engine.stop()
+    stack.lease("release", "gone")
+    assert stack.state("gone") == "stopping"
+    engine.start()
+    until(lambda: stack.state("gone") == "ended", what="the end")
+    assert stack.json("show", "gone")["reason"] == "released"
+    assert engine.docker("ps", "-aq") == ""
+
+
+def test_a_start_that_the_engine_s_stop_cut_short_is_made_again(stack: Stack, engine: SecondEngine) -> None:
+    for number in range(6):
+        stack.lease("up", f"batch-{number}", "--detach", *SMALL, "--", "sleep", "600")
+    until(lambda: engine.docker("ps", "-q").strip(), what="the first of them")
+    engine.stop()
+    engine.start()
+    until(lambda: {one["state"] for one in stack.json("ls")} == {"running"}, what="all six", seconds=60)
+    assert len(engine.docker("ps", "-q").split()) == len(engine.docker("ps", "-aq").split()) == 6
