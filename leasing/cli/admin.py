@@ -22,6 +22,10 @@ for group, name in ((users, "users"), (nodes, "nodes"), (devices, "devices"), (r
 Name = Annotated[str, typer.Argument(help="Its name.")]
 
 
+def register(to: App) -> None:
+    to.add_typer(app, name="admin")
+
+
 @users.command("ls")
 def list_users(json: Json = False) -> None:
     """Everybody."""

@@ -1,79 +1,63 @@
-"""The command `lease`, put together."""
+"""The command `lease`, put together: of a command line only the file that it names is loaded."""
 
 from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from importlib import import_module
 
 import typer
 
 from leasing import __version__
-from leasing.cli import admin, demo, execute, leases, login, offers, up
-from leasing.cli.session import App, reports_errors
+from leasing.cli.session import App, run
 
-app = App(name="lease", help="Lease GPU containers. Sign in first: lease login LINK")
-up.register(app)
-leases.register(app)
-execute.register(app)
-offers.register(app)
-login.register(app)
-demo.register(app)
-app.add_typer(admin.app, name="admin")
-
-
-@app.callback(invoke_without_command=True)
-def version(show_version: bool = typer.Option(False, "--version", help="Print the version.")) -> None:
-    if show_version:
-        print(f"lease {__version__}")
-        raise typer.Exit
+FILES = {
+    "up": ("up",),
+    "leases": ("ls", "show", "why", "logs", "events", "extend", "release", "end"),
+    "execute": ("exec",),
+    "offers": ("offers", "images", "queue"),
+    "demo": ("demo",),
+    "login": ("login", "logout", "whoami", "token", "tokens"),
+    "admin": ("admin",),
+    "server": ("serve", "admin"),
+}
+"""Of this package, with the words that each makes commands of: to load them all takes longer than one of them runs."""
+HELP = "Lease GPU containers. Sign in first: lease login LINK. Then, for example: lease up demo --for 1h"
 
 
-@app.command("serve")
-def serve(
-    role: str = typer.Option("all", help="all, api, scheduler, gateway or node."),
-    listen: str | None = typer.Option(None, help="Address to listen on; anything but loopback brings TLS."),
-) -> None:
-    """Run the platform on this machine."""
-    from leasing.cli.serve import serve as run  # lazy: loads every part
+def application(word: str | None = None) -> App:
+    """With the command that `word` names; with all of them for any other word, and for help and completion."""
+    app = App(name="lease", help=HELP)
+    known = any(word in words for words in FILES.values())
+    for file, words in FILES.items():
+        if not known or word in words:
+            import_module(f"leasing.cli.{file}").register(app)
 
-    run(role, listen)
+    @app.callback()
+    def lease(
+        context: typer.Context,
+        version: bool = typer.Option(False, "--version", help="Print the version."),
+    ) -> None:
+        if version:
+            print(f"lease {__version__}")
+        else:
+            app.alone(context)
 
-
-@admin.app.command("backup")
-def backup(path: str = typer.Argument(help="File to write.")) -> None:
-    """Write everything the platform knows into one file; on the server's machine."""
-    from leasing.cli import host  # lazy: needs the database
-
-    host.backup(path)
-
-
-@admin.app.command("restore")
-def restore(path: str = typer.Argument(help="File that backup wrote.")) -> None:
-    """Replace everything the platform knows by a backup; on the server's machine, while it is stopped."""
-    from leasing.cli import host  # lazy: needs the database
-
-    host.restore(path)
+    return app
 
 
-@admin.app.command("signin-link")
-def signin_link(name: str = typer.Argument("", help="Whose; the first admin's if absent.")) -> None:
-    """A one-time link, also when nobody can sign in any more; on the server's machine."""
-    from leasing.cli import host  # lazy: needs the database
-
-    host.signin_link(name or None)
-
-
-@admin.app.command("uninstall")
-def uninstall(
-    yes: bool = typer.Option(False, "--yes", help="Do not ask."),
-    workspaces: bool = typer.Option(False, "--workspaces", help="Remove people's workspaces too."),
-) -> None:
-    """Remove this installation's containers, networks and data; on the server's machine."""
-    from leasing.cli import host  # lazy: needs the engine
-
-    host.uninstall(yes=yes, workspaces=workspaces)
+def execute(arguments: Sequence[str]) -> int:
+    """What a shell would say to `lease ARGUMENTS`, and the exit code."""
+    word = next((one for one in arguments if not one.startswith("-")), None)
+    command = typer.main.get_command(application(word))
+    return run(lambda: command.main(list(arguments), prog_name="lease", standalone_mode=False), arguments)
 
 
 def main() -> None:
     """The console script."""
-    reports_errors(app)()
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="replace")  # type: ignore[union-attr]  # a sign less, rather than no answer
+    sys.exit(execute(sys.argv[1:]))
 
 
 if __name__ == "__main__":

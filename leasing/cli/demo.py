@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
 from leasing.cli import show
-from leasing.cli.session import App, client
+from leasing.cli.session import App, sdk
 from leasing.errors import LeasingError, NotSignedIn, Unavailable
 
 if TYPE_CHECKING:
@@ -28,8 +28,8 @@ def register(app: App) -> None:
 def demo() -> None:
     """Lease a container, call it, watch it, give it back."""
     try:
-        session = client()
-        session.call("GET", "/me")
+        session = sdk()
+        session.me()
     except (NotSignedIn, Unavailable) as error:
         raise type(error)(
             f"The demo needs the platform: {error.message}", hint="Start it in another terminal: make run"
@@ -50,7 +50,7 @@ def demo() -> None:
 
 
 def _use(session: Client, lease: Lease) -> None:
-    import httpx  # lazy: see session.client
+    import httpx  # lazy: see session.sdk
 
     url = lease.facts.endpoint_url or ""
     _step("with token", lambda: _answer(lease), lambda answer: f"{answer.status_code} from {url}")
@@ -93,7 +93,7 @@ def _answer(lease: Lease) -> httpx.Response:
 
 
 def _metrics(session: Client, lease_id: str) -> list[str]:
-    import httpx  # lazy: see session.client
+    import httpx  # lazy: see session.sdk
 
     answer = httpx.get(
         f"{session.credentials.url}/metrics",

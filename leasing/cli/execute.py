@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from leasing.sdk.terminal import Terminal
 
 CHUNK = 64 * 1024
+STDIN = 0
 
 
 def register(app: App) -> None:
@@ -36,41 +37,38 @@ def execute(
     """Run a command, or a shell, inside a lease; its exit code is ours."""
     from leasing.sdk.terminal import Terminal  # lazy: few commands need WebSockets
 
-    interactive = sys.stdin.isatty() and sys.stdout.isatty()
+    interactive = os.isatty(STDIN) and sys.stdout.isatty()
     size = shutil.get_terminal_size()
-    with client() as session:
-        lease = session.lease(name)
-        with Terminal.open(
-            session.transport,
-            lease.facts.id,
-            command or [],
-            tty=interactive,
-            columns=size.columns,
-            rows=size.lines,
-        ) as terminal:
-            with _raw(terminal) if interactive else contextlib.nullcontext():
-                threading.Thread(target=_feed, args=(terminal,), daemon=True).start()
-                for data in terminal.output():
-                    sys.stdout.buffer.write(data)
-                    sys.stdout.buffer.flush()
-            raise typer.Exit(terminal.exit_code)
+    with (
+        client() as server,
+        Terminal.open(
+            server, name, command or [], tty=interactive, columns=size.columns, rows=size.lines
+        ) as terminal,
+    ):
+        with _raw(terminal) if interactive else contextlib.nullcontext():
+            threading.Thread(target=_feed, args=(terminal,), daemon=True).start()
+            for data in terminal.output():
+                sys.stdout.buffer.write(data)
+                sys.stdout.buffer.flush()
+        raise typer.Exit(terminal.exit_code)
 
 
 def _feed(terminal: Terminal) -> None:
-    """What is typed or piped in goes to the command, until there is no more."""
-    while data := os.read(sys.stdin.fileno(), CHUNK):
-        terminal.write(data)
+    """What is typed or piped in goes to the command, until there is no more; a closed input is one without any."""
+    with contextlib.suppress(OSError):
+        while data := os.read(STDIN, CHUNK):
+            terminal.write(data)
     terminal.end_input()
 
 
 @contextlib.contextmanager
 def _raw(terminal: Terminal) -> Iterator[None]:
     """Every key goes through, and a change of the window's size too."""
-    before = termios.tcgetattr(sys.stdin)
+    before = termios.tcgetattr(STDIN)
     handler = signal.signal(signal.SIGWINCH, lambda *_: terminal.resize(*shutil.get_terminal_size()))
-    tty.setraw(sys.stdin)
+    tty.setraw(STDIN)
     try:
         yield
     finally:
-        termios.tcsetattr(sys.stdin, termios.TCSADRAIN, before)
+        termios.tcsetattr(STDIN, termios.TCSADRAIN, before)
         signal.signal(signal.SIGWINCH, handler)

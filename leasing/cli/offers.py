@@ -1,4 +1,4 @@
-"""What there is: free room, and environments."""
+"""What there is: free room, environments, and who waits."""
 
 from __future__ import annotations
 
@@ -8,50 +8,78 @@ from leasing.units import format_size
 
 
 def register(app: App) -> None:
-    app.command("offers")(offers)
-    app.command("images")(images)
+    for function in (offers, images, queue):
+        app.command(function.__name__)(function)
 
 
 def offers(json: Json = False) -> None:
     """What is free now."""
-    from leasing.schema.cluster import OfferPage  # lazy: see session.client
-
-    with client() as session:
-        page = OfferPage.model_validate(session.call("GET", "/offers"))
+    with client() as server:
+        page = server.call("GET", "/offers")
     if json:
         show.as_json(page)
         return
-    rows = []
-    for one in page.items:
-        models = sorted(one.devices_total)
-        gpus = ", ".join(
-            f"{one.devices_free.get(model, 0)} of {one.devices_total[model]} {model}" for model in models
-        )
-        rows.append(
-            [
-                one.node,
-                gpus or "none",
-                f"{one.cpus_free:g} of {one.cpus:g}",
-                f"{format_size(one.memory_free_bytes)} of {format_size(one.memory_bytes)}",
-            ]
-        )
+    rows = [
+        [
+            one["node"],
+            _gpus(one["devices_free"], one["devices_total"]),
+            f"{one['cpus_free']:g} of {one['cpus']:g}",
+            f"{format_size(one['memory_free_bytes'])} of {format_size(one['memory_bytes'])}",
+        ]
+        for one in page["items"]
+    ]
     show.table(
         ["NODE", "FREE GPUS", "FREE CPUS", "FREE MEMORY"],
         rows,
-        empty="No node is ready: lease admin nodes ls",
+        empty="No node is ready. What is wrong with each: lease admin nodes",
     )
-    if page.queue_depth:
-        print(f"{page.queue_depth} wait: lease queue")
+    if page["queue_depth"]:
+        print(f"Waiting already: {page['queue_depth']}. See: lease queue")
 
 
 def images(json: Json = False) -> None:
-    """Environments to choose from with --image; any image reference will do as well."""
-    from leasing.schema.cluster import EnvironmentPage  # lazy: see session.client
-
-    with client() as session:
-        page = EnvironmentPage.model_validate(session.call("GET", "/images"))
+    """Environments for --image; any image reference will do as well."""
+    with client() as server:
+        page = server.call("GET", "/images")
     if json:
         show.as_json(page)
         return
-    rows = [[one.name, "ready" if one.ready else "built on first use", one.description] for one in page.items]
-    show.table(["NAME", "STATE", "WHAT IT IS"], rows, empty="The catalogue is empty.")
+    rows = [
+        [one["name"], "ready" if one["ready"] else "built on first use", one["description"]]
+        for one in page["items"]
+    ]
+    show.table(
+        ["NAME", "STATE", "WHAT IT IS"],
+        rows,
+        empty="The catalogue is empty. Name any image: lease up demo --image python:3.12-slim",
+    )
+
+
+def queue(json: Json = False) -> None:
+    """Who waits, in the order of service."""
+    with client() as server:
+        page = server.call("GET", "/queue")
+    if json:
+        show.as_json(page)
+        return
+    show.table(
+        ["#", "LEASE", "OWNER", "GPU", "CPUS", "MEMORY", "SINCE", "WHY"],
+        [
+            [
+                str(one["position"]),
+                one["lease"],
+                one["owner"],
+                one["gpu"] if one["gpu"] != "0" else "-",
+                f"{one['cpus']:g}",
+                format_size(one["memory_bytes"]),
+                show.moment(one["queued_at"]),
+                one["blockers"][0] if one["blockers"] else "",
+            ]
+            for one in page["items"]
+        ],
+        empty="Nobody waits. What is free: lease offers",
+    )
+
+
+def _gpus(free: dict[str, int], total: dict[str, int]) -> str:
+    return ", ".join(f"{free.get(model, 0)} of {total[model]} {model}" for model in sorted(total)) or "none"

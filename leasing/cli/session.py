@@ -1,11 +1,11 @@
-"""What every command shares: the client, `--json`, and errors as exit codes."""
+"""What every command shares: the server it talks to, `--json`, and errors as exit codes."""
 
 from __future__ import annotations
 
-import functools
+import os
 import sys
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated, Any, ParamSpec, TypeVar
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -14,9 +14,7 @@ from leasing.cli import show
 
 if TYPE_CHECKING:
     from leasing.sdk.client import Client
-
-P = ParamSpec("P")
-R = TypeVar("R")
+    from leasing.sdk.transport import Transport
 
 # DESIGN: 0 ok · 1 failed · 2 usage · 3 no room with --no-wait · 4 quota · 5 not found · 6 not signed in · 75 try again
 EXIT_CODES: tuple[tuple[type[errors.LeasingError], int], ...] = (
@@ -28,13 +26,49 @@ EXIT_CODES: tuple[tuple[type[errors.LeasingError], int], ...] = (
     (errors.Unavailable, 75),
     (errors.EngineDown, 75),
 )
+INTERRUPTED = 130
 
 Json = Annotated[bool, typer.Option("--json", help="Print what the API says, for programs.")]
 
 
-def client() -> Client:
-    """Signed in, or `NotSignedIn`."""
-    from leasing.sdk.client import Client  # lazy: --help and completion need no HTTP
+class App(typer.Typer):
+    """A group of commands, in the one plain style. By itself a noun lists what there is; any other group helps."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(
+            invoke_without_command=True,
+            rich_markup_mode=None,
+            pretty_exceptions_enable=False,
+            context_settings={"help_option_names": ["-h", "--help"]},
+            **settings,
+        )
+        self.callback()(self.alone)
+
+    def alone(self, context: typer.Context) -> None:
+        if context.invoked_subcommand is not None:
+            return
+        listing = next((one.callback for one in self.registered_commands if one.name == "ls"), None)
+        if listing is not None and context.parent is not None:
+            listing()
+        else:
+            print(context.get_help())
+
+
+def client() -> Transport:
+    """The server, signed in: answers as the api words them. Raises `NotSignedIn`."""
+    # Lazy: --help and completion need no HTTP. The None says that httpx's own command line is not installed, which
+    # httpx provides for; it would load click, rich and pygments, as long as everything else of a command together.
+    sys.modules.setdefault("httpx._main", None)  # type: ignore[arg-type]  # what import takes for "there is none"
+    from leasing.sdk import credentials
+    from leasing.sdk.transport import Transport
+
+    return Transport(credentials.load())
+
+
+def sdk() -> Client:
+    """The same through the SDK, for what takes more than one call. Raises `NotSignedIn`."""
+    sys.modules.setdefault("httpx._main", None)  # type: ignore[arg-type]  # see client
+    from leasing.sdk.client import Client  # lazy: its models take longer than all that a short command does
 
     return Client()
 
@@ -43,41 +77,34 @@ def exit_code(error: errors.LeasingError) -> int:
     return next((code for cls, code in EXIT_CODES if isinstance(error, cls)), 1)
 
 
-def reports_errors(command: Callable[P, R]) -> Callable[P, R]:
-    """Say what went wrong in a sentence and leave with its code; never a traceback."""
+def run(command: Callable[[], Any], arguments: Sequence[str]) -> int:
+    """The exit code of a command line. What went wrong is said in a sentence, in JSON for who asked so."""
+    own = arguments[: arguments.index("--")] if "--" in arguments else arguments
+    say = _as_json if "--json" in own else show.problem
+    try:
+        code = command()
+        sys.stdout.flush()
+        return code if isinstance(code, int) else 0
+    except errors.LeasingError as error:
+        say(error.message, error.hint, error.code)
+        return exit_code(error)
+    except typer.TyperException as error:
+        context = getattr(error, "ctx", None)
+        hint = f"See: {context.command_path} --help" if context else None
+        say(error.format_message(), hint, errors.Invalid.code)
+        return error.exit_code
+    except (typer.Abort, KeyboardInterrupt):
+        print(file=sys.stderr)  # the terminal shows ^C, and the prompt belongs on a line of its own
+        return INTERRUPTED
+    except BrokenPipeError:
+        # The reader has gone, as `head` does: nothing is left to say, not even at the interpreter's own last flush.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        named = f"{error.filename}: " if error.filename else ""
+        say(f"{named}{error.strerror or error}.", None, errors.LeasingError.code)
+        return 1
 
-    @functools.wraps(command)
-    def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
-        try:
-            return command(*args, **kwargs)
-        except errors.LeasingError as error:
-            if kwargs.get("json"):
-                show.as_json({"code": error.code, "detail": error.message, "hint": error.hint})
-            else:
-                show.problem(error.message, error.hint)
-            raise typer.Exit(exit_code(error)) from None
-        except KeyboardInterrupt:
-            raise typer.Exit(130) from None
-        except BrokenPipeError:
-            sys.stderr.close()  # the reader has gone, as `head` does; nothing is left to say
-            raise typer.Exit(0) from None
 
-    return wrapped
-
-
-class App(typer.Typer):
-    """A command group whose commands all report errors alike."""
-
-    def __init__(self, **settings: Any) -> None:
-        super().__init__(
-            no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False, **settings
-        )
-
-    def command(self, *args: Any, **kwargs: Any) -> Callable[[Callable[P, R]], Callable[P, R]]:  # type: ignore[override]  # narrower on purpose
-        register = super().command(*args, **kwargs)
-
-        def decorate(function: Callable[P, R]) -> Callable[P, R]:
-            register(reports_errors(function))
-            return function
-
-        return decorate
+def _as_json(message: str, hint: str | None, code: str) -> None:
+    show.as_json({"code": code, "detail": message, "hint": hint})

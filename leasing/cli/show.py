@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
-from typing import Any
-
-from pydantic import BaseModel
+from typing import Any, TextIO
 
 from leasing.units import format_duration
 
@@ -17,33 +16,39 @@ STYLES = {
     "running": "32", "ready": "32", "free": "32", "queued": "33", "placed": "33", "starting": "33", "stopping": "33",
     "leased": "36", "ended": "2", "failed": "31", "unreachable": "31", "foreign": "31", "out": "31", "unknown": "33",
 }  # fmt: skip
+GAP = "  "
 
 
 def as_json(value: Any) -> None:
-    """The wire model itself, so that a program sees what the API says."""
-    if isinstance(value, BaseModel):
-        value = value.model_dump(mode="json")
-    elif isinstance(value, list):
-        value = [one.model_dump(mode="json") if isinstance(one, BaseModel) else one for one in value]
-    print(json.dumps(value, indent=2))
+    """What the api says, as it says it; a program sees fields that this version does not know yet, too."""
+    print(json.dumps(value, indent=2), flush=True)
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, empty: str) -> None:
-    """Aligned columns within the terminal; the last one is cut when there is no room. `empty` teaches what to do."""
+    """Aligned columns within the terminal; what has no room on the right is cut. `empty` teaches what to do."""
     if not rows:
         print(empty)
         return
-    width = shutil.get_terminal_size((120, 24)).columns if sys.stdout.isatty() else 10_000
+    rows = [[plain(cell) for cell in row] for row in rows]
     sizes = [max(len(column), *(len(row[at]) for row in rows)) for at, column in enumerate(columns)]
-    print(dim(_line(columns, sizes, width)))
+    print(dim(_fit(columns, sizes)))
     for row in rows:
-        print(_coloured(_line(row, sizes, width), row))
+        print(_painted(_fit(row, sizes), row, sizes))
 
 
-def moment(when: datetime | None, *, now: datetime | None = None) -> str:
-    """`in 1h42m (18:00)` or `3m ago (12:57)`, in this machine's zone."""
+def facts(pairs: Iterable[tuple[str, str]]) -> None:
+    """What there is to say of one thing, a line each; nothing is said of what is empty."""
+    said = [(key, value) for key, value in pairs if value]
+    size = max((len(key) for key, _ in said), default=0)
+    for key, value in said:
+        print(f"{GAP}{dim(key.ljust(size))}{GAP}{plain(value)}")
+
+
+def moment(when: datetime | str | None, *, now: datetime | None = None) -> str:
+    """`in 1h42m (18:00)` or `3m ago (12:57)`, in this machine's zone; text is as the api writes it."""
     if when is None:
         return "-"
+    when = datetime.fromisoformat(when) if isinstance(when, str) else when
     seconds = (when - (now or datetime.now(UTC))).total_seconds()
     local = when.astimezone()
     clock = f"{local:%H:%M}" if abs(seconds) < 20 * 3600 else f"{local:%a %d %b %H:%M}"
@@ -52,6 +57,11 @@ def moment(when: datetime | None, *, now: datetime | None = None) -> str:
         if seconds >= 0
         else f"{format_duration(-seconds)} ago ({clock})"
     )
+
+
+def plain(text: str) -> str:
+    """On one line and without control characters: a command or an engine's message may hold any."""
+    return "".join(sign if sign.isprintable() else " " for sign in text)
 
 
 def dim(text: str) -> str:
@@ -66,28 +76,36 @@ def state(word: str) -> str:
     return _style(word, STYLES[word]) if word in STYLES else word
 
 
-def problem(message: str, hint: str | None) -> None:
+def problem(message: str, hint: str | None, _: str = "") -> None:
     """What went wrong and the way out, on stderr."""
-    red = "\033[31m" if sys.stderr.isatty() else ""
-    end = "\033[0m" if sys.stderr.isatty() else ""
-    print(f"{red}Error:{end} {message}", file=sys.stderr)
+    print(f"{_style('Error:', '31', sys.stderr)} {message}", file=sys.stderr)
     if hint:
-        print(f"  {hint}", file=sys.stderr)
+        print(f"{GAP}{hint}", file=sys.stderr)
 
 
-def _style(text: str, code: str) -> str:
-    return f"\033[{code}m{text}\033[0m" if sys.stdout.isatty() else text
+def width() -> int:
+    """Columns of the terminal; in a file a line is as long as it is."""
+    return shutil.get_terminal_size((120, 24)).columns if sys.stdout.isatty() else 10_000
 
 
-def _line(cells: Sequence[str], sizes: Sequence[int], width: int) -> str:
-    text = "  ".join(cell.ljust(size) for cell, size in zip(cells, sizes, strict=True)).rstrip()
-    return text if len(text) <= width else f"{text[: width - 1]}…"
+def _style(text: str, code: str, out: TextIO | None = None) -> str:
+    coloured = (
+        (out or sys.stdout).isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    )
+    return f"\033[{code}m{text}\033[0m" if coloured else text
 
 
-def _coloured(line: str, row: Sequence[str]) -> str:
-    """The one cell that is a state word stands out."""
-    for cell in row:
-        if cell in STYLES:
-            before, _, after = line.partition(f" {cell}")
-            return f"{before} {state(cell)}{after}" if before != line else line
+def _fit(cells: Sequence[str], sizes: Sequence[int]) -> str:
+    text = GAP.join(cell.ljust(size) for cell, size in zip(cells, sizes, strict=True)).rstrip()
+    room = width()
+    return text if len(text) <= room else f"{text[: room - 1]}…"
+
+
+def _painted(line: str, row: Sequence[str], sizes: Sequence[int]) -> str:
+    """The first cell that is a state word stands out, where there was room for it."""
+    start = 0
+    for cell, size in zip(row, sizes, strict=True):
+        if cell in STYLES and line[start : start + len(cell)] == cell:
+            return f"{line[:start]}{state(cell)}{line[start + len(cell) :]}"
+        start += size + len(GAP)
     return line

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import sys
 import time
 from datetime import datetime
@@ -10,15 +12,17 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from leasing.cli import show
-from leasing.cli.session import App, Json, client
-from leasing.errors import Invalid, LeasingError, NoRoom
+from leasing.cli.session import INTERRUPTED, App, Json, sdk
+from leasing.errors import Invalid, LeasingError, NoRoom, Unavailable
 from leasing.units import format_duration, parse_until
 
 if TYPE_CHECKING:
     from leasing.schema.lease import LeaseOut
-    from leasing.sdk.client import Lease
+    from leasing.sdk.lease import Lease
 
 LOOK_SECONDS = 0.25
+AGAIN_SECONDS = 1.0
+PATIENCE_SECONDS = 60.0
 
 
 def register(app: App) -> None:
@@ -47,27 +51,25 @@ def up(  # noqa: PLR0917 - Typer makes every one an option of its own
     json: Json = False,
 ) -> None:
     """Ask for a lease and watch it start."""
-    from leasing.schema.lease import LeaseRequest  # lazy: --help needs no wire models
-
     ends = parse_until(until, datetime.now().astimezone()) if until else None
     if ends and for_:
         raise Invalid("--for and --until say the same thing twice.", hint="Give one of them.")
-    with client() as session:
-        lease = session.up(
-            LeaseRequest(
-                name=name, image=image, gpu=gpu, cpus=cpus, memory=memory, shm=shm, ttl=for_, until=ends,
-                idle_timeout=idle, command=command or None, env=_environment(env or []), port=port,
-                workspace=workspace, project=project, wait=wait,
-            )
+    with sdk() as platform:
+        lease = platform.up(
+            name=name, image=image, gpu=gpu, cpus=cpus, memory=memory, shm=shm, ttl=for_, until=ends,
+            idle_timeout=idle, command=command or None, env=_environment(env or []), port=port, workspace=workspace,
+            project=project, wait=wait,
         )  # fmt: skip
-        if not detach:
-            _watch(lease, quiet=json)
-        if json:
-            show.as_json(lease.facts)
-        elif detach:
-            print(f"{lease.name} is {lease.state}. Watch it: lease show {lease.name}")
-        else:
-            _tell(lease.facts)
+        detached = detach or not _watch(lease, quiet=json)
+    if json:
+        show.as_json(lease.facts.model_dump(mode="json"))
+    elif detach:
+        print(f"{lease.name} is {_where(lease.facts)}")
+        print(f"{show.GAP}See how it goes: lease show {lease.name}")
+    elif not detached:
+        _tell(lease.facts)
+    if detached and not detach:
+        raise typer.Exit(INTERRUPTED)
 
 
 def _environment(pairs: list[str]) -> dict[str, str]:
@@ -80,53 +82,82 @@ def _environment(pairs: list[str]) -> dict[str, str]:
     return found
 
 
-def _watch(lease: Lease, *, quiet: bool) -> None:
-    """One line that says where it is, until it runs. Ctrl-C leaves the lease its place."""
+def _watch(lease: Lease, *, quiet: bool) -> bool:
+    """One line that says where it is, until it runs. False when Ctrl-C ended the watching, which the lease survives."""
     line = _Line(quiet)
     began = time.monotonic()
     try:
         while lease.state not in ("running", "ended"):
             line.say(_where(lease.facts))
             time.sleep(LOOK_SECONDS)
-            lease.refresh()
+            _look(lease, line)
     except KeyboardInterrupt:
         line.end()
-        show.problem(f"Not watching any more; {lease.name} keeps its place.", f"See: lease show {lease.name}")
-        raise typer.Exit(0) from None
+        way = f"Go on: lease show {lease.name}, lease why {lease.name}, or give it up: lease release {lease.name}"
+        print(f"\nNot watching any more; {lease.name} keeps its place.\n{show.GAP}{way}", file=sys.stderr)
+        return False
     line.end()
     facts = lease.facts
     if facts.state == "ended":
         if facts.reason == "cancelled" and not facts.request.wait:
             raise NoRoom(facts.message, hint="Without --no-wait it would wait in the queue: lease queue")
         log = f"\n{facts.last_log.rstrip()}" if facts.last_log else ""
-        raise LeasingError(f"{facts.name} ended ({facts.reason}): {facts.message}{log}")
+        raise LeasingError(
+            f"{facts.name} ended ({facts.reason}): {facts.message}{log}",
+            hint=f"All of it: lease show {facts.name}",
+        )
     if not quiet:
         print(f"{show.bold(facts.name)} is {show.state('running')} after {time.monotonic() - began:.1f} s")
+    return True
+
+
+def _look(lease: Lease, line: _Line) -> None:
+    """How it is now; a server that is being restarted is waited for. Raises `Unavailable` when it stays away."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not _refreshed(lease, line, final=time.monotonic() > deadline):
+        time.sleep(AGAIN_SECONDS)
+
+
+def _refreshed(lease: Lease, line: _Line, *, final: bool) -> bool:
+    try:
+        lease.refresh()
+    except Unavailable as error:
+        if final:
+            raise Unavailable(
+                f"{error.message} {lease.name} goes its way all the same.",
+                hint=f"Later: lease show {lease.name}",
+            ) from error
+        line.say(f"{error.message} Asking again.")
+        return False
+    return True
 
 
 def _where(facts: LeaseOut) -> str:
     if facts.queue is not None:
+        start = show.moment(facts.queue.expected_start) if facts.queue.expected_start else "not known when"
         why = f": {facts.queue.blockers[0]}" if facts.queue.blockers else ""
-        return f"queued, number {facts.queue.position}{why}"
+        return f"queued, number {facts.queue.position}, {start}{why}" if why else "queued, next to be placed"
     return f"{facts.state}: {facts.progress}" if facts.progress else facts.state
 
 
 def _tell(facts: LeaseOut) -> None:
-    rows = []
-    if facts.devices:
-        rows.append(("devices", ", ".join(f"GPU {device.index} {device.model}" for device in facts.devices)))
-    if facts.endpoint_url:
-        rows.append(("endpoint", facts.endpoint_url))
-        rows.append(("call it", f'curl -H "Authorization: Bearer $(lease token)" {facts.endpoint_url}'))
-    rows.append(("shell", f"lease exec {facts.name}"))
-    rows.append(("ends", show.moment(facts.ends_at)))
-    if facts.request.idle_timeout_seconds:
-        rows.append(
-            ("idle", f"taken back after {format_duration(facts.request.idle_timeout_seconds)} of quiet")
+    idle = facts.request.idle_timeout_seconds
+    show.facts(
+        (
+            ("devices", ", ".join(f"GPU {device.index} {device.model}" for device in facts.devices)),
+            ("endpoint", facts.endpoint_url or ""),
+            (
+                "call it",
+                f'curl -H "Authorization: Bearer $(lease token)" {facts.endpoint_url}'
+                if facts.endpoint_url
+                else "",
+            ),
+            ("shell", f"lease exec {facts.name}"),
+            ("ends", show.moment(facts.ends_at)),
+            ("idle", f"taken back after {format_duration(idle)} of quiet" if idle else ""),
+            ("give back", f"lease release {facts.name}"),
         )
-    rows.append(("give back", f"lease release {facts.name}"))
-    for key, value in rows:
-        print(f"  {show.dim(key.ljust(9))}  {value}")
+    )
 
 
 class _Line:
@@ -135,18 +166,17 @@ class _Line:
     def __init__(self, quiet: bool) -> None:
         self._quiet = quiet
         self._last = ""
-        self._live = sys.stderr.isatty()
+        self._live = sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
 
     def say(self, text: str) -> None:
         if self._quiet or text == self._last:
             return
         self._last = text
-        print(
-            f"\r\033[K{text[:110]}" if self._live else text,
-            end="" if self._live else "\n",
-            file=sys.stderr,
-            flush=True,
-        )
+        if self._live:
+            room = shutil.get_terminal_size((80, 24)).columns - 1
+            print(f"\r\033[K{show.plain(text)[:room]}", end="", file=sys.stderr, flush=True)
+        else:
+            print(show.plain(text), file=sys.stderr, flush=True)
 
     def end(self) -> None:
         if self._last and self._live:

@@ -7,8 +7,9 @@ import os
 import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
-from leasing.errors import Invalid, NotSignedIn
+from leasing.errors import HostError, Invalid, NotSignedIn
 
 
 @dataclass(frozen=True)
@@ -66,16 +67,38 @@ def kept() -> Credentials | None:
         raise Invalid(f"{file()} cannot be read.", hint="Sign in again: lease login LINK") from error
 
 
+def _read(said: Any) -> Credentials:
+    """Raises `TypeError` for anything but what `save` writes."""
+    if not (
+        isinstance(said, dict) and isinstance(said.get("url"), str) and isinstance(said.get("token"), str)
+    ):
+        raise TypeError("an address and a token are text")
+    return Credentials(**said)
+
+
 def save(credentials: Credentials) -> Path:
-    """Keep them, whole or not at all; the file."""
-    folder().mkdir(mode=0o700, parents=True, exist_ok=True)
-    handle, part = tempfile.mkstemp(dir=folder(), prefix=".credentials-")
-    with os.fdopen(handle, "w") as out:
-        json.dump(asdict(credentials), out, indent=2)
-    Path(part).replace(file())  # mkstemp made it 0600
+    """Keep them, whole or not at all; the file. Raises `HostError`."""
+    try:
+        folder().mkdir(mode=0o700, parents=True, exist_ok=True)
+        handle, part = tempfile.mkstemp(dir=folder(), prefix=".credentials-")
+        with os.fdopen(handle, "w") as out:
+            json.dump(asdict(credentials), out, indent=2)
+        Path(part).replace(file())  # mkstemp made it 0600
+    except OSError as error:
+        raise _unreachable(error, folder()) from error
     return file()
 
 
 def forget() -> None:
-    """Sign out on this machine."""
-    file().unlink(missing_ok=True)
+    """Sign out on this machine. Raises `HostError`."""
+    try:
+        file().unlink(missing_ok=True)
+    except OSError as error:
+        raise _unreachable(error, file()) from error
+
+
+def _unreachable(error: OSError, path: Path) -> HostError:
+    return HostError(
+        f"{path} cannot be used: {error.strerror}.",
+        hint="Choose another folder with LEASING_CONFIG_DIR, or bring LEASING_URL and LEASING_TOKEN.",
+    )

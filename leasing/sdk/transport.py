@@ -6,8 +6,9 @@ import hashlib
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
-from urllib.parse import urlsplit
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import quote, urlsplit
 
 import httpx
 
@@ -17,26 +18,49 @@ from leasing.sdk.credentials import Credentials
 TIMEOUT = httpx.Timeout(30.0, connect=5.0)
 
 
+BY_STATUS: dict[int, type[errors.LeasingError]] = {
+    401: errors.NotSignedIn, 403: errors.NotAllowed, 404: errors.NotFound, 409: errors.Conflict, 410: errors.Gone,
+    422: errors.Invalid, 502: errors.Unavailable, 503: errors.Unavailable, 504: errors.Unavailable,
+}  # fmt: skip
+"""What an answer means whose code this version does not know: from a newer server, or a proxy before it."""
+
+
 class Transport:
-    """One server, one token."""
+    """One server, one token. Raises `Invalid` for an address or a token that can be none."""
 
     def __init__(self, credentials: Credentials) -> None:
+        self.credentials = credentials
         self.url = credentials.url.rstrip("/")
         self.token = credentials.token
+        if not self.url.startswith(("http://", "https://")):
+            raise _no_address(self.url)
         self.verify = tls_context(self.url, credentials.fingerprint)
-        self.http = httpx.Client(
-            base_url=f"{self.url}/api/v1",
-            headers=_headers(credentials.token),
-            timeout=TIMEOUT,
-            verify=self.verify,
-        )
+        try:
+            self.http = httpx.Client(
+                base_url=f"{self.url}/api/v1",
+                headers=_headers(credentials.token),
+                timeout=TIMEOUT,
+                # reading the machine's certificate authorities takes longer than a call, and plain HTTP needs none
+                verify=self.verify if self.url.startswith("https://") else False,
+            )
+        except httpx.InvalidURL as error:
+            raise _no_address(self.url) from error
+        except UnicodeEncodeError as error:
+            raise errors.Invalid(
+                "The token holds a character that no token has.", hint="Sign in again: lease login LINK"
+            ) from error
 
     def call(self, method: str, path: str, **arguments: Any) -> Any:
         """The answer's JSON (None for an empty one). Raises the platform's own errors."""
         with self._reaching():
             answer = self.http.request(method, path, **arguments)
         raise_for(answer)
-        return answer.json() if answer.content else None
+        if not answer.content:
+            return None
+        try:
+            return answer.json()
+        except ValueError as error:
+            raise stranger(self.url) from error
 
     @contextmanager
     def stream(self, path: str, **arguments: Any) -> Iterator[httpx.Response]:
@@ -45,7 +69,7 @@ class Transport:
             self._reaching(),
             self.http.stream("GET", path, timeout=httpx.Timeout(None, connect=5.0), **arguments) as answer,
         ):
-            if answer.is_error:
+            if not answer.is_success:
                 answer.read()
             raise_for(answer)
             yield answer
@@ -54,7 +78,9 @@ class Transport:
     def _reaching(self) -> Iterator[None]:
         try:
             yield
-        except httpx.TransportError as error:
+        except httpx.InvalidURL as error:
+            raise _no_address(self.url) from error
+        except httpx.RequestError as error:
             if (refusal := _distrust(error)) is not None:
                 raise errors.NotAllowed(
                     f"The certificate of {self.url} is not trusted here: {refusal}.",
@@ -68,24 +94,59 @@ class Transport:
     def close(self) -> None:
         self.http.close()
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def at(*parts: str) -> str:
+    """A path below /api/v1, whatever people typed as a name. Raises `Invalid` for what can name nothing."""
+    for part in parts:
+        if part in ("", ".", ".."):
+            raise errors.Invalid(f"{part!r} is not a name.", hint="lease ls shows the names of your leases.")
+    return "".join(f"/{quote(part, safe='')}" for part in parts)
+
 
 def raise_for(answer: httpx.Response) -> None:
     """Raise what a problem answer says, as the class it was on the server."""
-    if not answer.is_error:
+    if answer.is_success:
         return
+    fallback = BY_STATUS.get(answer.status_code, errors.LeasingError)
     try:
         problem = answer.json()
         code, detail, hint = problem["code"], problem["detail"], problem.get("hint")
     except (ValueError, KeyError, TypeError):
-        code, detail, hint = "error", f"{answer.request.url} answered {answer.status_code}.", None
-    fallback = errors.Unavailable if answer.status_code in (502, 503, 504) else errors.LeasingError
+        raise fallback(
+            f"{answer.request.url} answered {answer.status_code} {answer.reason_phrase}".rstrip() + ".",
+            hint="If that goes on: is it the address of a Leasing server? lease whoami",
+        ) from None
     raise errors.by_code().get(code, fallback)(detail, hint=hint)
+
+
+def stranger(url: str) -> errors.LeasingError:
+    """For an answer that is none of ours."""
+    return errors.LeasingError(
+        f"{url} does not answer as Leasing {__version__} understands it.",
+        hint="Is it the address of a Leasing server, of this version? Compare: lease --version, and "
+        f"{url}/openapi.json",
+    )
 
 
 def _headers(token: str) -> dict[str, str]:
     """Without a token, as at a sign-in by link, there is nothing to bring: an empty one is no valid header."""
     brought = {"Authorization": f"Bearer {token}"} if token else {}
     return brought | {"User-Agent": f"leasing/{__version__}"}
+
+
+def _no_address(url: str) -> errors.Invalid:
+    return errors.Invalid(
+        f"{url[:80]!r} is not the address of a server.",
+        hint="Write it like http://127.0.0.1:8080, in LEASING_URL or at lease login.",
+    )
 
 
 def tls_context(url: str, fingerprint: str | None) -> ssl.SSLContext | bool:

@@ -1,0 +1,120 @@
+"""One lease in a program's hands: wait for it, use it, give it back."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from types import TracebackType
+from typing import Any, Self
+
+import httpx
+
+from leasing.errors import LeasingError
+from leasing.schema.lease import EventOut, EventPage, LeaseOut, RenewRequest, WhyOut
+from leasing.sdk import streams
+from leasing.sdk.transport import TIMEOUT, Transport, at
+from leasing.sdk.wire import ask, body, read
+
+WAIT_SECONDS = 0.2
+PAGE = 500
+
+
+class Lease:
+    """One lease. As a context manager it is released at the end."""
+
+    def __init__(self, transport: Transport, facts: LeaseOut) -> None:
+        self._transport = transport
+        self.facts = facts
+        """As the platform last said it; `refresh` asks again."""
+
+    @property
+    def name(self) -> str:
+        return self.facts.name
+
+    @property
+    def state(self) -> str:
+        return self.facts.state
+
+    def refresh(self) -> LeaseOut:
+        return self._now(self._transport.call("GET", self._path()))
+
+    def wait(self, *, seconds: float | None = None) -> LeaseOut:
+        """Until it runs. Raises `LeasingError` with the reason if it ends instead, `TimeoutError` after `seconds`."""
+        deadline = None if seconds is None else time.monotonic() + seconds
+        while self.refresh().state != "running":
+            if self.facts.state == "ended":
+                raise LeasingError(f"Lease {self.name!r} ended ({self.facts.reason}): {self.facts.message}")
+            if deadline is not None and time.monotonic() > deadline:
+                raise TimeoutError(f"lease {self.name!r} is still {self.facts.state} after {seconds} s")
+            time.sleep(WAIT_SECONDS)
+        return self.facts
+
+    def release(self) -> LeaseOut:
+        """Give it back. Idempotent."""
+        return self._now(self._transport.call("DELETE", self._path()))
+
+    def extend(self, ttl: str | None = None, *, until: datetime | None = None) -> LeaseOut:
+        """Move its deadline: `2h` is added to the present one, `until` replaces it. Raises `Invalid`, `Gone`."""
+        asked = body(RenewRequest, {"ttl": ttl, "until": until})
+        return self._now(self._transport.call("POST", self._path("renew"), json=asked))
+
+    def why(self) -> WhyOut:
+        """Why it is where it is."""
+        return ask(self._transport, WhyOut, "GET", self._path("why"))
+
+    def logs(self, *, follow: bool = False, tail: int | None = None) -> Iterator[str]:
+        """Its output, a piece at a time."""
+        return streams.logs(self._transport, str(self.facts.id), follow=follow, tail=tail)
+
+    def events(self, *, follow: bool = False) -> Iterator[EventOut]:
+        """What happened to it; following ends when the lease does."""
+        if follow:
+            for one in streams.events(self._transport, str(self.facts.id)):
+                yield read(self._transport, EventOut, one)
+            return
+        wanted: dict[str, Any] = {"limit": PAGE}
+        while True:
+            page = ask(self._transport, EventPage, "GET", self._path("events"), params=wanted)
+            yield from page.items
+            if page.next is None:
+                return
+            wanted["after"] = page.next
+
+    def endpoint(self) -> httpx.Client:
+        """An HTTP client at the lease's endpoint, signed in. Raises `LeasingError` for a lease without a port."""
+        if self.facts.endpoint_url is None:
+            raise LeasingError(
+                f"Lease {self.name!r} has no endpoint: it was asked for without a port.",
+                hint="Ask with the port that the application listens on: up(port=8000)",
+            )
+        return httpx.Client(
+            base_url=self.facts.endpoint_url,
+            headers={"Authorization": f"Bearer {self._transport.token}"},
+            timeout=TIMEOUT,
+            verify=self._transport.verify,
+        )
+
+    def exec(self, command: Sequence[str]) -> tuple[int, bytes]:
+        """Run a command inside it: exit code, and what it printed."""
+        from leasing.sdk.terminal import Terminal  # noqa: PLC0415 - few callers need WebSockets
+
+        with Terminal.open(self._transport, str(self.facts.id), command, tty=False) as terminal:
+            terminal.end_input()
+            output = b"".join(terminal.output())
+            return terminal.exit_code, output
+
+    def _path(self, *more: str) -> str:
+        return at("leases", str(self.facts.id), *more)
+
+    def _now(self, answer: Any) -> LeaseOut:
+        self.facts = read(self._transport, LeaseOut, answer)
+        return self.facts
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.release()
