@@ -17,6 +17,7 @@ ID = re.compile(r"(?:^|docker-)([0-9a-f]{64})(?:\.scope)?$")
 SCAN_SECONDS = 4.0
 """The tree is walked so often at most; a container is seen that much later."""
 DEPTH = 6
+NETWORK = "net/dev"
 
 
 @dataclass(frozen=True)
@@ -28,15 +29,16 @@ class Usage:
     memory_working_set_bytes: int
     memory_limit_bytes: int | None
     oom_kills: int | None
-    pid: int | None
-    """A process in it, by its host PID: the way to its network counters."""
+    network_bytes: tuple[int, int] | None
+    """Received and sent, loopback left out; None while no process of it is known."""
 
 
 class Cgroups:
-    """Finds containers and keeps their files open, so that a sample is a handful of reads."""
+    """Finds containers and keeps their files open, so that a sample is one read a counter."""
 
-    def __init__(self, root: Path = Path("/sys/fs/cgroup")) -> None:
+    def __init__(self, root: Path = Path("/sys/fs/cgroup"), proc: Path = Path("/proc")) -> None:
         self._root = root
+        self._proc = proc
         self.version = 2 if (root / "cgroup.controllers").exists() else 1
         self._open: dict[str, _Container] = {}
         self._walked_at = float("-inf")
@@ -67,26 +69,33 @@ class Cgroups:
             self._root if self.version == 2 else self._root / "memory", DEPTH
         ):
             if container_id not in self._open:
+                made = self._made(container_id, path)
                 try:
-                    self._open[container_id] = self._opened(container_id, path)
-                except OSError:
-                    continue  # gone again
+                    made.read()
+                except (OSError, ValueError):
+                    made.close()  # gone again
+                else:
+                    self._open[container_id] = made
 
-    def _opened(self, container_id: str, path: Path) -> _Container:
+    def _made(self, container_id: str, path: Path) -> _Container:
         if self.version == 2:
-            return _V2(container_id, path)
-        return _V1(container_id, path, self._root / "cpuacct" / path.relative_to(self._root / "memory"))
+            return _V2(container_id, path, path, self._proc)
+        cpu = self._root / "cpuacct" / path.relative_to(self._root / "memory")
+        return _V1(container_id, path, cpu, self._proc)
 
 
 class _Container:
-    """Open files of one container."""
+    """One container's files, each opened when it is first read and kept: reading from the start renders it anew."""
 
-    def __init__(self, container_id: str, path: Path) -> None:
+    def __init__(self, container_id: str, memory: Path, cpu: Path, proc: Path) -> None:
         self.id = container_id
-        self.path = path
-        self._files: dict[Path, int] = {}
+        self._memory = str(memory)
+        self._cpu = str(cpu)
+        self._proc = proc
+        self._files: dict[str, int] = {}
 
     def read(self) -> Usage:
+        """Raises `OSError` when it is gone, `ValueError` when a file makes no sense."""
         raise NotImplementedError
 
     def close(self) -> None:
@@ -94,52 +103,63 @@ class _Container:
             os.close(descriptor)
         self._files.clear()
 
-    def _text(self, path: Path) -> str:
-        """The file's content now, through a descriptor that is kept: seeking back makes the kernel render it anew."""
-        descriptor = self._files.get(path)
+    def _text(self, folder: str, name: str) -> bytes:
+        descriptor = self._files.get(name)
         if descriptor is None:
-            descriptor = self._files[path] = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        return os.pread(descriptor, 16384, 0).decode()
+            descriptor = self._files[name] = os.open(f"{folder}/{name}", os.O_RDONLY | os.O_CLOEXEC)
+        return os.pread(descriptor, 16384, 0)
 
-    def _maybe(self, path: Path) -> str | None:
+    def _oom_kills(self, name: str) -> int | None:
         try:
-            return self._text(path)
+            return _value(self._text(self._memory, name), b"oom_kill")
         except FileNotFoundError:
             return None
 
+    def _network(self) -> tuple[int, int] | None:
+        """(received, sent). Control groups have no network counters: the namespace's own are read, through a process in
+        the container. The open file outlives that process."""
+        if NETWORK not in self._files:
+            first = self._text(self._memory, "cgroup.procs").partition(b"\n")[0].decode()
+            try:
+                # a container that is just being made may not have left the machine's own namespace yet
+                if not first or _namespace(self._proc / first) == _namespace(self._proc / "self"):
+                    return None
+                self._files[NETWORK] = os.open(self._proc / first / "net/dev", os.O_RDONLY | os.O_CLOEXEC)
+            except OSError:
+                return None
+        return _traffic(os.pread(self._files[NETWORK], 65536, 0))
+
 
 class _V1(_Container):
-    def __init__(self, container_id: str, memory: Path, cpu: Path) -> None:
-        super().__init__(container_id, memory)
-        self._cpu = cpu
-
     def read(self) -> Usage:
-        stat = _pairs(self._text(self.path / "memory.stat"))
-        used = int(self._text(self.path / "memory.usage_in_bytes"))
-        limit = int(self._text(self.path / "memory.limit_in_bytes"))
-        oom = _pairs(self._maybe(self.path / "memory.oom_control") or "")
+        stat = self._text(self._memory, "memory.stat")
+        used = int(self._text(self._memory, "memory.usage_in_bytes"))
+        limit = int(self._text(self._memory, "memory.limit_in_bytes"))
         return Usage(
             container_id=self.id,
-            cpu_seconds_total=int(self._text(self._cpu / "cpuacct.usage")) / 1e9,
-            memory_working_set_bytes=max(0, used - stat.get("total_inactive_file", 0)),
+            cpu_seconds_total=int(self._text(self._cpu, "cpuacct.usage")) / 1e9,
+            memory_working_set_bytes=max(0, used - (_value(stat, b"total_inactive_file") or 0)),
             memory_limit_bytes=limit if limit < 2**60 else None,
-            oom_kills=oom.get("oom_kill"),
-            pid=_first(self._text(self.path / "cgroup.procs")),
+            oom_kills=self._oom_kills("memory.oom_control"),
+            network_bytes=self._network(),
         )
 
 
 class _V2(_Container):
     def read(self) -> Usage:
-        stat = _pairs(self._text(self.path / "memory.stat"))
-        used = int(self._text(self.path / "memory.current"))
-        limit = self._text(self.path / "memory.max").strip()
+        stat = self._text(self._memory, "memory.stat")
+        used = int(self._text(self._memory, "memory.current"))
+        limit = self._text(self._memory, "memory.max").strip()
+        cpu = _value(self._text(self._cpu, "cpu.stat"), b"usage_usec")
+        if cpu is None:
+            raise ValueError("cpu.stat names no usage_usec")
         return Usage(
             container_id=self.id,
-            cpu_seconds_total=_pairs(self._text(self.path / "cpu.stat"))["usage_usec"] / 1e6,
-            memory_working_set_bytes=max(0, used - stat.get("inactive_file", 0)),
-            memory_limit_bytes=None if limit == "max" else int(limit),
-            oom_kills=_pairs(self._maybe(self.path / "memory.events") or "").get("oom_kill"),
-            pid=_first(self._text(self.path / "cgroup.procs")),
+            cpu_seconds_total=cpu / 1e6,
+            memory_working_set_bytes=max(0, used - (_value(stat, b"inactive_file") or 0)),
+            memory_limit_bytes=None if limit == b"max" else int(limit),
+            oom_kills=self._oom_kills("memory.events"),
+            network_bytes=self._network(),
         )
 
 
@@ -169,16 +189,22 @@ def _containers(folder: Path, depth: int) -> Iterator[tuple[str, Path]]:
             yield from _containers(Path(entry.path), depth - 1)
 
 
-def _pairs(text: str) -> dict[str, int]:
-    """`name value` lines."""
-    found = {}
-    for line in text.splitlines():
-        name, _, value = line.partition(" ")
-        if value.isdigit():
-            found[name] = int(value)
-    return found
+def _value(text: bytes, name: bytes) -> int | None:
+    """The number in the line `name number`; None if there is no such line."""
+    at = (b"\n" + text).find(b"\n" + name + b" ")
+    return None if at < 0 else int(text[at + len(name) :].partition(b"\n")[0])
 
 
-def _first(text: str) -> int | None:
-    line = text.partition("\n")[0]
-    return int(line) if line else None
+def _namespace(process: Path) -> Path:
+    return (process / "ns/net").readlink()
+
+
+def _traffic(text: bytes) -> tuple[int, int]:
+    """(received, sent) over all interfaces of /proc/net/dev but loopback."""
+    received = sent = 0
+    for line in text.split(b"\n")[2:-1]:
+        name, _, counters = line.partition(b":")
+        if name.strip() != b"lo":
+            fields = counters.split()
+            received, sent = received + int(fields[0]), sent + int(fields[8])
+    return received, sent

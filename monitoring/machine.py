@@ -47,24 +47,6 @@ class MachineReader:
         return min(1.0, max(0.0, 1 - (idle - last[1]) / (total - last[0])))
 
 
-def network_bytes(pid: int, proc: Path = Path("/proc")) -> tuple[int, int] | None:
-    """(received, sent) in the network namespace of a process, loopback left out; None if it is gone.
-
-    Control groups have no network counters; the namespace's own are read through any process in it.
-    """
-    try:
-        lines = (proc / str(pid) / "net/dev").read_text().splitlines()[2:]
-    except OSError:
-        return None
-    received = sent = 0
-    for line in lines:
-        name, _, counters = line.partition(":")
-        if name.strip() != "lo":
-            fields = counters.split()
-            received, sent = received + int(fields[0]), sent + int(fields[8])
-    return received, sent
-
-
 def process_name(pid: int, proc: Path = Path("/proc")) -> str:
     """The process's short name; empty if it is gone."""
     try:

@@ -6,7 +6,7 @@ import time
 
 from leasing.schema.report import ContainerReport, DeviceReport, LinkReport, NodeReport, ProcessReport
 from monitoring.cgroups import Cgroups, Usage, container_of
-from monitoring.machine import MachineReader, network_bytes, process_name
+from monitoring.machine import MachineReader, process_name
 from monitoring.nvml import Device, Nvml, Process
 
 
@@ -77,13 +77,12 @@ def _process(process: Process) -> ProcessReport:
 
 
 def _container(usage: Usage) -> ContainerReport:
-    network = network_bytes(usage.pid) if usage.pid is not None else None
     return ContainerReport(
         container_id=usage.container_id,
         cpu_seconds_total=usage.cpu_seconds_total,
         memory_working_set_bytes=usage.memory_working_set_bytes,
         memory_limit_bytes=usage.memory_limit_bytes,
-        network_rx_bytes_total=network[0] if network else None,
-        network_tx_bytes_total=network[1] if network else None,
+        network_rx_bytes_total=usage.network_bytes[0] if usage.network_bytes else None,
+        network_tx_bytes_total=usage.network_bytes[1] if usage.network_bytes else None,
         oom_kills=usage.oom_kills,
     )

@@ -38,18 +38,46 @@ def v2(root: Path) -> Path:
     return folder
 
 
+def processes(root: Path) -> Path:
+    """A /proc where 41 is in a container, and 1 with us on the machine."""
+    for name, namespace in (("41", "net:[7]"), ("1", "net:[1]"), ("self", "net:[1]")):
+        folder = root / "proc" / name
+        (folder / "ns").mkdir(parents=True)
+        (folder / "ns/net").symlink_to(namespace)
+        (folder / "net").mkdir()
+        (folder / "net/dev").write_text(
+            "Inter-|   Receive                        |  Transmit\n"
+            " face |bytes    packets errs drop fifo frame compressed multicast|bytes    packets errs\n"
+            "    lo:    5000 1 0 0 0 0 0 0 5000 1 0 0 0 0 0 0\n"
+            "  eth0:    1000 1 0 0 0 0 0 0  100 1 0 0 0 0 0 0\n"
+            "  eth1:     500 1 0 0 0 0 0 0   70 1 0 0 0 0 0 0\n"
+        )
+    return root / "proc"
+
+
 @pytest.mark.parametrize(("make", "version", "limit"), [(v1, 1, None), (v2, 2, 4096)])
 def test_a_container_is_found_and_read(tmp_path: Path, make: object, version: int, limit: int | None) -> None:
     folder = make(tmp_path)  # type: ignore[operator]  # one of the two above
-    cgroups = Cgroups(tmp_path)
+    cgroups = Cgroups(tmp_path, processes(tmp_path))
     assert cgroups.version == version
     (usage,) = cgroups.sample()
     assert (usage.container_id, usage.cpu_seconds_total, usage.memory_working_set_bytes) == (ID, 2.5, 700)
-    assert (usage.memory_limit_bytes, usage.oom_kills, usage.pid) == (limit, 2, 41)
+    assert (usage.memory_limit_bytes, usage.oom_kills, usage.network_bytes) == (limit, 2, (1500, 170))
 
     (folder / "cgroup.procs").write_text("")
     (emptied,) = cgroups.sample()
-    assert emptied.pid is None
+    assert emptied.network_bytes == (1500, 170), "the process is gone, the namespace is not"
+    cgroups.close()
+
+
+@pytest.mark.parametrize("procs", ["", "1\n", "99\n"], ids=["empty", "still-outside", "gone"])
+def test_traffic_is_unknown_until_a_process_is_inside(tmp_path: Path, procs: str) -> None:
+    folder = v2(tmp_path)
+    cgroups = Cgroups(tmp_path, processes(tmp_path))
+    (folder / "cgroup.procs").write_text(procs)
+    assert [usage.network_bytes for usage in cgroups.sample()] == [None]
+    (folder / "cgroup.procs").write_text("41\n")
+    assert [usage.network_bytes for usage in cgroups.sample()] == [(1500, 170)]
     cgroups.close()
 
 
