@@ -7,12 +7,14 @@ from urllib.parse import urlencode
 
 from fastapi import APIRouter, Form, Request
 from fastapi.responses import RedirectResponse, Response
-from pydantic import ValidationError
 
 from api.deps import Caller, Core, Limits, Now, Unit
 from leasing.errors import Invalid, LeasingError
-from leasing.schema.lease import LeaseRequest, RenewRequest
+from leasing.model import Lease
+from leasing.schema.lease import RenewRequest
 from leasing.service import cluster, leases, tickets, views
+from leasing.states import LeaseState
+from web import form
 from web.render import page
 
 router = APIRouter()
@@ -35,7 +37,7 @@ def home(request: Request, unit: Unit, caller: Caller, now: Now, core: Core, all
 
 @router.get("/new")
 def ask(request: Request, unit: Unit, caller: Caller, now: Now, limits: Limits) -> Response:
-    return _form(request, unit, caller, now, limits, {}, "")
+    return _form(request, unit, caller, now, limits, form.Typed(), {})
 
 
 @router.post("/new")
@@ -45,44 +47,24 @@ def make(
     caller: Caller,
     now: Now,
     limits: Limits,
-    name: Annotated[str, Form(max_length=80)] = "",
-    image: Annotated[str, Form(max_length=512)] = "",
-    gpu: Annotated[str, Form(max_length=80)] = "0",
-    cpus: Annotated[str, Form(max_length=20)] = "",
-    memory: Annotated[str, Form(max_length=20)] = "",
-    ttl: Annotated[str, Form(max_length=40)] = "",
-    idle: Annotated[str, Form(max_length=40)] = "",
-    port: Annotated[str, Form(max_length=5)] = "",
-    workspace: Annotated[str, Form(max_length=80)] = "",
-    command: Annotated[str, Form(max_length=4000)] = "",
+    typed: Annotated[form.Typed, Form()],
 ) -> Response:
-    """What is refused comes back in the form, as it was filled in, with the reason."""
-    given = {
-        "name": name, "image": image, "gpu": gpu, "cpus": cpus, "memory": memory, "ttl": ttl, "idle": idle,
-        "port": port, "workspace": workspace, "command": command,
-    }  # fmt: skip
+    """What is refused comes back in the form, as it was filled in, with the reasons."""
     try:
-        with unit.begin_nested():
-            wish = LeaseRequest(
-                name=name or None, image=image or None, gpu=gpu or "0", cpus=cpus or None, memory=memory or None,
-                ttl=ttl or None, idle_timeout=idle or None, port=_port(port), workspace=workspace or None,
-                command=["sh", "-c", command] if command.strip() else None,
-            )  # fmt: skip
-            lease = leases.request(unit, wish, principal=caller, limits=limits, idempotency_key=None, now=now)
-    except ValidationError as error:
-        return _form(request, unit, caller, now, limits, given, str(error.errors()[0]["msg"]))
-    except LeasingError as error:
-        return _form(request, unit, caller, now, limits, given, str(error))
-    return RedirectResponse(f"/leases/{lease.name}", 303)
+        lease = form.ask(unit, typed, principal=caller, limits=limits, now=now)
+    except form.Refused as refused:
+        return _form(request, unit, caller, now, limits, typed, refused.faults)
+    return RedirectResponse(f"/leases/{lease.id}", 303)
 
 
 @router.get("/leases/{ref}")
 def show(ref: str, request: Request, unit: Unit, caller: Caller, now: Now, core: Core) -> Response:
+    """htmx asks again every second for what may have changed; status 286 tells it that nothing will any more."""
     lease = leases.find(unit, ref, principal=caller)
-    facts = views.lease_out(unit, lease, now=now, gateway_url=core.gateway_url)
-    events = views.event_page(unit, lease_id=lease.id, after_id=0, limit=100).items
-    template = "_lease.html" if "hx-request" in request.headers else "lease.html"
-    return page(request, template, caller, lease=facts, events=events, error="")
+    if "hx-request" in request.headers:
+        status = 286 if lease.state == LeaseState.ENDED else 200
+        return _lease(request, unit, caller, now, core, lease, "_lease.html", status=status)
+    return _lease(request, unit, caller, now, core, lease, "lease.html")
 
 
 @router.post("/leases/{ref}/release")
@@ -95,15 +77,16 @@ def release(ref: str, unit: Unit, caller: Caller, now: Now) -> Response:
 @router.post("/leases/{ref}/extend")
 def extend(
     ref: str, request: Request, unit: Unit, caller: Caller, now: Now, limits: Limits, core: Core,
-    ttl: Annotated[str, Form(max_length=40)],
+    ttl: Annotated[str, Form()] = "",
 ) -> Response:  # fmt: skip
     lease = leases.find(unit, ref, principal=caller, lock=True)
     try:
-        leases.renew(unit, lease, RenewRequest(ttl=ttl), principal=caller, limits=limits, now=now)
+        with unit.begin_nested():
+            leases.renew(unit, lease, RenewRequest(ttl=ttl[:40]), principal=caller, limits=limits, now=now)
     except LeasingError as error:
-        facts = views.lease_out(unit, lease, now=now, gateway_url=core.gateway_url)
-        events = views.event_page(unit, lease_id=lease.id, after_id=0, limit=100).items
-        return page(request, "lease.html", caller, 409, lease=facts, events=events, error=str(error))
+        return _lease(
+            request, unit, caller, now, core, lease, "lease.html", status=409, fault=str(error), ttl=ttl
+        )
     return RedirectResponse(f"/leases/{lease.id}", 303)
 
 
@@ -119,18 +102,24 @@ def open_endpoint(ref: str, unit: Unit, caller: Caller, now: Now, core: Core) ->
     )
 
 
-def _form(
-    request: Request, unit: Unit, caller: Caller, now: Now, limits: Limits, given: dict[str, str], error: str
-) -> Response:
+def _lease(
+    request: Request, unit: Unit, caller: Caller, now: Now, core: Core, lease: Lease, template: str, *,
+    status: int = 200, fault: str = "", ttl: str = "1h",
+) -> Response:  # fmt: skip
     return page(
-        request, "new.html", caller, 422 if error else 200, given=given, error=error, limits=limits,
-        offers=cluster.offers(unit, now=now), catalogue=request.app.state.catalogue,
+        request, template, caller, status,
+        lease=views.lease_out(unit, lease, now=now, gateway_url=core.gateway_url),
+        events=views.event_page(unit, lease_id=lease.id, after_id=0, limit=100).items,
+        over=lease.state == LeaseState.ENDED, stoppable=lease.state not in (LeaseState.STOPPING, LeaseState.ENDED),
+        fault=fault, ttl=ttl,
     )  # fmt: skip
 
 
-def _port(text: str) -> int | None:
-    if not text:
-        return None
-    if not (text.isascii() and text.isdigit()):
-        raise Invalid(f"{text!r} is not a port.", hint="For example: 8000.")
-    return int(text)
+def _form(
+    request: Request, unit: Unit, caller: Caller, now: Now, limits: Limits, typed: form.Typed,
+    faults: dict[str, str],
+) -> Response:  # fmt: skip
+    return page(
+        request, "new.html", caller, 422 if faults else 200, typed=typed, faults=faults, limits=limits,
+        offers=cluster.offers(unit, now=now), catalogue=request.app.state.catalogue,
+    )  # fmt: skip

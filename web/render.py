@@ -23,6 +23,18 @@ def when(moment: datetime | None) -> str:
     return f"in {format_duration(seconds)}" if seconds >= 0 else f"{format_duration(-seconds)} ago"
 
 
+def exact(moment: datetime | None) -> str:
+    """For an element's title."""
+    return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC" if moment else ""
+
+
+def share(start: datetime | None, end: datetime | None) -> float:
+    """How much of the time from start to end is over, 0 to 1."""
+    if start is None or end is None or end <= start:
+        return 0.0
+    return min(1.0, max(0.0, (datetime.now(UTC) - start) / (end - start)))
+
+
 def percent(ratio: float | None) -> str:
     return "–" if ratio is None else f"{ratio:.0%}"
 
@@ -34,13 +46,20 @@ TEMPLATES = Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
-TEMPLATES.filters |= {"when": when, "size": format_size, "percent": percent, "duration": format_duration}
-TEMPLATES.globals |= {"version": __version__}
+TEMPLATES.filters |= {
+    "when": when, "exact": exact, "size": format_size, "percent": percent, "duration": format_duration,
+}  # fmt: skip
+TEMPLATES.globals |= {"version": __version__, "share": share}
+
+
+def render(template: str, **facts: Any) -> str:
+    """A template's text. Every page needs `caller` (None: nobody is signed in) and `path`."""
+    return TEMPLATES.get_template(template).render(**facts)
 
 
 def page(
     request: Request, template: str, caller: Principal | None, status: int = 200, **facts: Any
 ) -> HTMLResponse:
     """A page, or the part of one that htmx asks for."""
-    text = TEMPLATES.get_template(template).render(caller=caller, path=request.url.path, **facts)
+    text = render(template, caller=caller, path=request.url.path, **facts)
     return HTMLResponse(text, status, headers={"Cache-Control": "no-store"})

@@ -1,0 +1,164 @@
+"""A team's day for pictures and for judging how pages look: the real pages on an engine in memory."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx
+import sqlalchemy as sa
+from playwright.sync_api import Page
+from sqlalchemy.orm import Session
+
+import web
+from api import server
+from leasing.database import now
+from leasing.model import Device, Event, Lease, Node, TokenKind, User
+from leasing.service import people
+from leasing.settings.core import CoreSettings
+from leasing.states import Role
+from tests.support.api import application
+from tests.support.browser import Tab
+from tests.support.cluster import Cluster, user
+from tests.support.stack import free_port, until
+
+TRAINING = ("torchrun", "--nproc-per-node=2", "train.py", "--config", "llama-8b.yaml")
+OUTPUT = b"".join(
+    b"step %5d   loss %.4f   lr 3.0e-04   %d tok/s\n" % (step, 2.31 - step / 20_000, 41_800 + step * 37 % 900)
+    for step in range(4_000, 5_200, 50)
+)
+PAGES = {
+    "list": "/?all=true",
+    "lease": "/leases/train-llama",
+    "waiting": "/leases/pretrain-70b",
+    "ended": "/leases/finetune-bert",
+    "new": "/new",
+    "machines": "/machines",
+    "missing": "/leases/nosuch",
+}
+"""Every page, by what a picture of it is called."""
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """Pages that listen; `session` is ada's cookie, who is an admin."""
+
+    url: str
+    session: str
+
+    def options(self) -> dict[str, Any]:
+        """For her browser."""
+        cookie = {"name": "leasing_session", "value": self.session, "url": self.url}
+        return {"storage_state": {"cookies": [cookie], "origins": []}}
+
+
+@contextmanager
+def gallery(database_url: str, folder: Path) -> Iterator[Gallery]:
+    cluster = Cluster.make(database_url, devices=8)
+    secret = _seed(cluster)
+    settings = CoreSettings(state_dir=folder, port=free_port())
+    app = application(cluster, settings)
+    web.mount(app)
+    stopping = threading.Event()
+    thread = threading.Thread(target=server.run, args=(app, settings, cluster.sessions, stopping))
+    thread.start()
+    try:
+        until(lambda: _answers(settings.url), what="the first answer", seconds=10)
+        yield Gallery(settings.url, secret)
+    finally:
+        stopping.set()
+        thread.join(10)
+        cluster.sessions.kw["bind"].dispose()
+
+
+def walk(tab: Tab) -> Iterator[tuple[str, Page]]:
+    """Each page in turn, one with marked fields and one with an open dialog too; at last as nobody who is signed in."""
+    for name, path in PAGES.items():
+        yield name, tab.open(path)
+    page = tab.open("/new")
+    page.get_by_label("Memory").fill("lots")
+    page.get_by_role("button", name="Ask for it").click()
+    page.get_by_role("alert").wait_for()
+    yield "refused", page
+    page = tab.open("/leases/train-llama")
+    page.get_by_role("button", name="Release…").click()
+    page.get_by_role("dialog").wait_for()
+    yield "dialog", page
+    tab.page.context.clear_cookies()
+    yield "signin", tab.open("/signin")
+
+
+def _answers(url: str) -> bool:
+    try:
+        return httpx.get(f"{url}/healthz").status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+def _seed(cluster: Cluster) -> str:
+    ada = cluster.ada
+    with cluster.sessions.begin() as session:
+        grace = user(session, "grace")
+        session.get_one(Node, cluster.node_id).name = "a100-1"
+        session.execute(sa.update(User).where(User.name == "ada").values(role=Role.ADMIN))
+    train = cluster.run(
+        name="train-llama", gpu="2", cpus="16", memory="64G", ttl="8h", idle_timeout="30m", workspace="llama",
+        command=list(TRAINING), env={"WANDB_MODE": "offline"}, port=6006,
+    )  # fmt: skip
+    cluster.driver.say(cluster.container(train.id), OUTPUT)
+    notebook = cluster.run(name="notebook", gpu="1", cpus="4", memory="32G", ttl="4h", port=8888)
+    done = cluster.run(
+        name="finetune-bert", gpu="1", cpus="4", memory="16G", command=["python3", "finetune.py"]
+    )
+    cluster.release(done.id)
+    cluster.work()
+    cluster.ada = grace
+    evaluation = cluster.run(name="eval-mmlu", gpu="4", cpus="16", memory="96G", ttl="2h")
+    sweep = cluster.run(name="sweep-lr", gpu="0", cpus="8", memory="16G", ttl="12h")
+    waiting = cluster.ask(
+        name="pretrain-70b", gpu="8", cpus="32", memory="128G", ttl="24h", command=["bash", "run.sh"]
+    )
+    cluster.plan()
+    cluster.ada = ada
+    with cluster.sessions.begin() as session:
+        moment = now(session)
+        for lease, image, minutes in (
+            (train, "pytorch", 192), (notebook, "pytorch", 47), (done, "pytorch", 300), (evaluation, "pytorch", 21),
+            (sweep, "base", 95), (waiting, "pytorch", 12),
+        ):  # fmt: skip
+            _age(session, session.get_one(Lease, lease.id), image, timedelta(minutes=minutes))
+        finished = session.get_one(Lease, done.id)
+        finished.last_log = "epoch 3/3  f1 0.914\nsaved to /workspace/bert\n"
+        _measure(session, moment)
+        return people.issue(session, ada.user_id, TokenKind.SESSION, "test", expires_at=None)[1]
+
+
+def _age(session: Session, lease: Lease, image: str, by: timedelta) -> None:
+    """As if it had been asked for so long ago; nobody waits in a test for hours to pass."""
+    lease.image = image
+    for column in ("created_at", "queued_at", "started_at", "ends_at"):
+        at: datetime | None = getattr(lease, column)
+        if at is not None:
+            setattr(lease, column, at - by)
+    if lease.ended_at is not None:
+        lease.ended_at -= timedelta(minutes=26)
+    session.execute(sa.update(Event).where(Event.lease_id == lease.id).values(at=Event.at - by))
+
+
+def _measure(session: Session, moment: datetime) -> None:
+    node = session.execute(sa.select(Node)).scalar_one()
+    node.engine_seen_at = node.sampler_seen_at = moment
+    node.sampler = {"nvml_driver_version": "560.35.05"}
+    devices = session.execute(sa.select(Device).order_by(Device.index)).scalars()
+    for device, use in zip(devices, (0.97, 0.94, 0.12, 0.88, 0.91, 0.86, 0.9, 0.0), strict=True):
+        device.uuid = f"GPU-5d1e8a0{device.index}-77c4-4be1-9f0a-3c2b6d0e91a{device.index}"
+        device.utilization_ratio = use
+        device.memory_used_bytes = int((0.05 + 0.85 * use) * device.memory_bytes)
+        device.power_watts, device.temperature_celsius = 62 + 330 * use, 33 + 34 * use
+        # stays fresh for as long as pictures are taken
+        device.sampled_at = moment + timedelta(minutes=5)

@@ -1,0 +1,129 @@
+"""How pages look and are reached: by eye in both colours, on a phone, with a keyboard alone, by a screen reader."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from tests.browser.gallery import Gallery, gallery, walk
+from tests.support import browser
+from tests.support.browser import CONTRAST, PHONE, Tab
+from tests.support.postgres import TestDatabases
+
+pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("stack"), pytest.mark.timeout(120)]
+
+WIDER = """() => [...document.querySelectorAll("html, body *")].filter((e) => {
+    const scrolls = ["auto", "scroll"].includes(getComputedStyle(e).overflowX) && e.scrollWidth > e.clientWidth + 1;
+    return e.checkVisibility() && (scrolls || e.getBoundingClientRect().right > innerWidth + 1);
+}).map((e) => e.outerHTML.slice(0, 120))"""
+"""What reaches past the right edge, or must be scrolled sideways."""
+
+NAMED = (
+    "a, button, input:not([type=hidden]), textarea, img, table, nav, section[id], meter, progress, [role=log]"
+)
+NAMELESS = """(named) => [...document.querySelectorAll(named)].filter((e) => e.checkVisibility() && !(
+    e.matches("a, button") && e.innerText.trim() || e.labels?.length
+    || ["aria-label", "aria-labelledby", "alt"].some((name) => e.hasAttribute(name))
+)).map((e) => e.outerHTML.slice(0, 120))"""
+
+
+@pytest.fixture(scope="module")
+def shown(databases: TestDatabases, state_root: Path) -> Iterator[Gallery]:
+    with databases.migrated() as url, gallery(url, state_root) as made:
+        yield made
+
+
+@pytest.fixture
+def ada(chromium: Browser, shown: Gallery) -> Iterator[Tab]:
+    with browser.tab(chromium, shown.url, **shown.options()) as made:
+        made.allow("404", "422")
+        yield made
+
+
+@pytest.fixture
+def every(ada: Tab) -> Iterator[tuple[str, Page]]:
+    """Each page in turn, one with marked fields and one with an open dialog too; where nobody is signed in at last."""
+    return walk(ada)
+
+
+def test_every_text_can_be_read_in_light_and_dark(every: Iterator[tuple[str, Page]]) -> None:
+    bad = []
+    for name, page in every:
+        for scheme in ("light", "dark"):
+            page.emulate_media(color_scheme=scheme)
+            texts = page.evaluate(CONTRAST)
+            assert len(texts) > 3, name
+            bad += [(name, scheme, ratio, text) for ratio, text in texts if ratio < 4.5]
+    assert not bad
+
+
+def test_nothing_scrolls_sideways_on_a_phone(every: Iterator[tuple[str, Page]], ada: Tab) -> None:
+    ada.page.set_viewport_size(PHONE)
+    bad = {name: wide for name, page in every if (wide := page.evaluate(WIDER))}
+    assert not bad
+
+
+def test_every_page_tells_a_screen_reader_what_is_what(every: Iterator[tuple[str, Page]]) -> None:
+    titles = {}
+    for name, page in every:
+        titles[name] = page.title()
+        assert page.locator("html").get_attribute("lang") == "en"
+        expect(page.get_by_role("heading", level=1)).to_have_count(1)
+        expect(page.get_by_role("main")).to_have_count(1)
+        assert page.evaluate(NAMELESS, NAMED) == [], name
+        ids = page.locator("[id]").evaluate_all("all => all.map((one) => one.id)")
+        assert len(ids) == len(set(ids)), name
+    assert all(title.endswith(" · Leasing") for title in titles.values())
+    assert titles["lease"] == "train-llama is running · Leasing"
+    assert len(set(titles.values())) == len(titles) - 2, titles  # the form twice, the lease twice
+
+
+def test_a_keyboard_alone_reaches_the_main_action(ada: Tab) -> None:
+    page = ada.open("/")
+    page.keyboard.press("Tab")
+    expect(page.get_by_role("link", name="Skip to the content")).to_be_focused()
+    expect(page.get_by_role("link", name="Skip to the content")).to_be_in_viewport()
+    page.keyboard.press("Enter")
+    _tab_to(page, "New lease", within=3)
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", name="New lease")).to_be_visible()
+    _tab_to(page, "Ask for it", within=30)
+
+    page = ada.open("/leases/notebook")
+    _tab_to(page, "Release…", within=20)
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("button", name="Keep it")).to_be_focused()
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("dialog")).to_be_hidden()
+    expect(page.get_by_role("button", name="Release…")).to_be_focused()
+
+
+def test_machines_show_who_holds_which_device(ada: Tab) -> None:
+    page = ada.open("/machines")
+    devices = page.get_by_role("table", name="Devices").get_by_role("row")
+    expect(devices).to_have_count(9)
+    expect(devices.filter(has_text="train-llama")).to_have_count(2)
+    expect(devices.filter(has_text="train-llama").first).to_contain_text("ada")
+    expect(devices.filter(has_text="97%")).to_contain_text("NVIDIA A100-SXM4-40GB")
+    expect(devices.filter(has_text="free")).to_have_count(1)
+    node = page.get_by_role("table", name="Nodes").get_by_role("row").last
+    expect(node).to_contain_text("1 of 8")
+    expect(node).to_contain_text("driver 560.35.05")
+    expect(page.get_by_role("table", name="Queue")).to_contain_text("pretrain-70b")
+
+
+def _tab_to(page: Page, name: str, *, within: int) -> None:
+    """By the tab key; every stop on the way shows where it is."""
+    for _ in range(within):
+        page.keyboard.press("Tab")
+        seen = page.evaluate("""() => {
+            const e = document.activeElement, style = getComputedStyle(e);
+            return [e.innerText || "", style.outlineStyle !== "none" && parseFloat(style.outlineWidth) >= 2];
+        }""")
+        assert seen[1] or not seen[0], f"focus cannot be seen on {seen[0]!r}"
+        if seen[0] == name:
+            return
+    raise AssertionError(f"{within} tabs do not reach {name!r}")

@@ -1,0 +1,120 @@
+"""The form for a new lease: what was typed becomes a request, and a refusal is told beside the field it is about."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from functools import partial
+
+from pydantic import BaseModel, ValidationError
+from sqlalchemy.orm import Session
+
+from leasing.errors import Invalid, LeasingError
+from leasing.model import Lease
+from leasing.schema.lease import LeaseRequest
+from leasing.service import leases
+from leasing.service.principal import Principal
+from leasing.settings.limits import LimitSettings
+
+
+class Typed(BaseModel):
+    """Every field as it was typed; empty is "the default"."""
+
+    name: str = ""
+    image: str = ""
+    workspace: str = ""
+    command: str = ""
+    gpu: str = ""
+    cpus: str = ""
+    memory: str = ""
+    ttl: str = ""
+    idle: str = ""
+    port: str = ""
+    env: str = ""
+
+    def only(self, field: str) -> Typed:
+        """As if nothing else had been filled in."""
+        return Typed.model_validate({field: getattr(self, field)})
+
+    def request(self) -> LeaseRequest:
+        """As the api takes it. Raises `Invalid`, `ValidationError`."""
+        return LeaseRequest(
+            name=self.name.strip() or None,
+            image=self.image.strip() or None,
+            command=["sh", "-c", self.command.replace("\r\n", "\n")] if self.command.strip() else None,
+            gpu=self.gpu.strip() or "0",
+            cpus=self.cpus.strip() or None,
+            memory=self.memory.strip() or None,
+            ttl=self.ttl.strip() or None,
+            idle_timeout=self.idle.strip() or None,
+            port=_port(self.port.strip()),
+            workspace=self.workspace.strip() or None,
+            env=_variables(self.env),
+        )
+
+
+class Refused(Exception):
+    """Not asked for. `faults` has a sentence a field; under "" is what is about no single one."""
+
+    def __init__(self, faults: dict[str, str]) -> None:
+        self.faults = faults
+        super().__init__(", ".join(faults))
+
+
+def ask(
+    session: Session, typed: Typed, *, principal: Principal, limits: LimitSettings, now: datetime
+) -> Lease:
+    """The lease that was asked for. Raises `Refused`."""
+    try:
+        with session.begin_nested():
+            return leases.request(
+                session, typed.request(), principal=principal, limits=limits, idempotency_key=None, now=now
+            )
+    except (LeasingError, ValidationError) as error:
+        whole = _words(error)
+    # The rules stand in one place and name no field: one is at fault if it is refused when it stands alone.
+    trial = partial(_refusal, session, principal=principal, limits=limits, now=now)
+    always = trial(Typed())
+    faults = {
+        field: said
+        for field, value in typed
+        if value.strip() and (said := trial(typed.only(field))) and said != always
+    }
+    raise Refused(faults if whole in faults.values() else {"": whole} | faults)
+
+
+def _refusal(
+    session: Session, typed: Typed, *, principal: Principal, limits: LimitSettings, now: datetime
+) -> str:
+    """Why that would be refused, or nothing. Nothing of the trial is left."""
+    trial = session.begin_nested()
+    try:
+        leases.request(
+            session, typed.request(), principal=principal, limits=limits, idempotency_key=None, now=now
+        )
+    except (LeasingError, ValidationError) as error:
+        return _words(error)
+    finally:
+        trial.rollback()
+    return ""
+
+
+def _words(error: LeasingError | ValidationError) -> str:
+    return str(error) if isinstance(error, LeasingError) else str(error.errors()[0]["msg"])
+
+
+def _port(text: str) -> int | None:
+    if not text:
+        return None
+    if not (text.isascii() and text.isdigit() and len(text) < 6):
+        raise Invalid(f"{text[:40]!r} is not a port.", hint="For example: 8000.")
+    return int(text)
+
+
+def _variables(text: str) -> dict[str, str]:
+    found = {}
+    for line in filter(str.strip, text.splitlines()):
+        name, equals, value = line.partition("=")
+        if not (equals and name.strip().isascii() and name.strip().isidentifier()):
+            raise Invalid(f"{line[:40]!r} sets no variable.", hint="Write NAME=value, one a line.")
+        found[name.strip()] = value
+    return found
