@@ -167,7 +167,7 @@ class Rows(Collector):
         yield from self._held()
 
     def _held(self) -> Iterable[Metric]:
-        """The join row of device and lease, and the device-seconds each lease has held."""
+        """The join row of device and lease, and the device-seconds each lease has held and used."""
         joined = metrics.LEASE_GPU_INFO.new()
         for lease_id, uuid in self._session.execute(
             sa.select(Run.lease_id, Device.uuid)
@@ -189,6 +189,14 @@ class Rows(Collector):
             .group_by(Run.lease_id)
         ):
             held.add_metric([str(lease_id), "allocated"], float(total))
+        for lease_id, used in self._session.execute(
+            sa.select(Run.lease_id, sa.func.sum(RunSample.gpu_used_seconds_total))
+            .join(RunSample, RunSample.run_id == Run.id)
+            .join(Lease, Lease.id == Run.lease_id)
+            .where(Lease.state != LeaseState.ENDED, RunSample.gpu_used_seconds_total.is_not(None))
+            .group_by(Run.lease_id)
+        ):
+            held.add_metric([str(lease_id), "used"], float(used or 0))
         yield held
 
     def _endpoints(self) -> Iterable[Metric]:

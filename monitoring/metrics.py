@@ -81,7 +81,9 @@ LEASE_GPU_UTILIZATION = Gauge(
 )
 LEASE_GPU_MEMORY = Gauge("leasing_lease_gpu_memory_used_bytes", "Memory in use on all its devices.", LEASE)
 LEASE_GPU_SECONDS = Counter(
-    "leasing_lease_gpu_seconds_total", "Device-seconds of a live lease, by shares.", ("lease_id", "kind")
+    "leasing_lease_gpu_seconds_total",
+    "Device-seconds of a live lease: allocated by shares, and used.",
+    ("lease_id", "kind"),
 )
 LEASE_CPU_SECONDS = Counter("leasing_lease_cpu_seconds_total", "CPU time of its container.", LEASE)
 LEASE_CPU_CORES = Gauge(

@@ -80,6 +80,8 @@ class RunSample(Base):
     network_tx_bytes_total: Mapped[Bytes | None]
     gpu_utilization_ratio: Mapped[float | None]
     gpu_memory_used_bytes: Mapped[Bytes | None]
+    gpu_used_seconds_total: Mapped[float | None]
+    """Utilisation of all its devices over time; what passed between two samples that lie far apart is left out."""
 
 
 class Traffic(Base):

@@ -20,6 +20,8 @@ from leasing.settings.idle import IdleSettings
 from leasing.states import DeviceHealth
 
 INTERVAL_SECONDS = 2.0
+GAP_SECONDS = 15.0
+"""Samples further apart than this say nothing of the time between them."""
 RESERVED_MEMORY = 512 * 1024**2
 """Of a node's memory, kept for the machine itself."""
 
@@ -241,6 +243,7 @@ def _samples(session: Session, report: NodeReport, holders: list[Holder], now: d
         cores = _rate(old.cpu_seconds_total if old else None, container.cpu_seconds_total, old, now)
         traffic = _rate(_network(old), _network(container), old, now)
         gpu, gpu_memory = _combined([devices[device] for device in holder.devices])
+        ratios = [devices[device][0] for device in holder.devices]
         values.append(
             {
                 "run_id": holder.run_id,
@@ -252,6 +255,7 @@ def _samples(session: Session, report: NodeReport, holders: list[Holder], now: d
                 "network_tx_bytes_total": container.network_tx_bytes_total,
                 "gpu_utilization_ratio": gpu,
                 "gpu_memory_used_bytes": gpu_memory,
+                "gpu_used_seconds_total": _used(old, ratios, now),
             }
         )
         for kind, value, threshold in (
@@ -289,6 +293,19 @@ def _combined(samples: list[tuple[float | None, int | None]]) -> tuple[float | N
         max(ratios) if samples and len(ratios) == len(samples) else None,
         sum(memories) if samples and len(memories) == len(samples) else None,
     )
+
+
+def _used(old: RunSample | None, ratios: list[float | None], now: datetime) -> float | None:
+    """Device-seconds in use so far: each device's utilisation counts for the time since the last sample.
+
+    None as long as no device could be measured; a gap of more than `GAP_SECONDS` counts nothing.
+    """
+    before = old.gpu_used_seconds_total if old else None
+    known = [ratio for ratio in ratios if ratio is not None]
+    if not known:
+        return before
+    seconds = (now - old.at).total_seconds() if old else 0.0
+    return (before or 0.0) + (sum(known) * seconds if 0 < seconds <= GAP_SECONDS else 0.0)
 
 
 def _network(sample: RunSample | ContainerReport | None) -> float | None:

@@ -76,7 +76,7 @@ def test_what_a_lease_holds_and_uses(cluster: Cluster) -> None:
         session.add(
             RunSample(
                 run_id=run.id, at=moment, cpu_seconds_total=12.5, cpu_cores=0.5, memory_working_set_bytes=1000,
-                gpu_utilization_ratio=None, gpu_memory_used_bytes=2000,
+                gpu_utilization_ratio=None, gpu_memory_used_bytes=2000, gpu_used_seconds_total=7.5,
             )
         )  # fmt: skip
         session.add(Traffic(lease_id=lease.id, requests_total=3, bytes_in_total=10, bytes_out_total=20))
@@ -87,6 +87,7 @@ def test_what_a_lease_holds_and_uses(cluster: Cluster) -> None:
     assert value(series, "leasing_lease_cpu_utilization_cores", lease_id=key) == 0.5
     assert value(series, "leasing_lease_gpu_memory_used_bytes", lease_id=key) == 2000
     assert value(series, "leasing_lease_gpu_utilization_ratio", lease_id=key) is None, "not measured is not 0"
+    assert value(series, "leasing_lease_gpu_seconds_total", lease_id=key, kind="used") == 7.5
     assert value(series, "leasing_gateway_bytes_total", lease_id=key, direction="out") == 20
     assert lease.ends_at is not None
     assert value(series, "leasing_lease_expires_timestamp_seconds") == pytest.approx(

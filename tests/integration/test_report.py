@@ -258,6 +258,23 @@ def test_what_cannot_be_measured_is_no_signal(node: Sampled) -> None:
     assert node.signals(lease.id)[SignalKind.GPU].active_at == node.moment
 
 
+def test_busy_seconds_of_all_devices_add_up_and_a_gap_counts_nothing(node: Sampled) -> None:
+    node.report(gpu(A), gpu(B))
+    lease = node.cluster.run(gpu="2")
+    container = node.container(lease)
+    busy = (gpu(A, utilization_ratio=1.0), gpu(B, utilization_ratio=0.5))
+    node.report(
+        gpu(A, utilization_ratio=None), gpu(B, utilization_ratio=None), containers=[used(container, 1)]
+    )
+    assert node.sample(lease).gpu_used_seconds_total is None, "not measured is not 0"
+    node.report(*busy, containers=[used(container, 1)])
+    node.report(*busy, containers=[used(container, 1)])
+    assert node.sample(lease).gpu_used_seconds_total == pytest.approx(6.0)
+    node.moment += timedelta(minutes=5)
+    node.report(*busy, containers=[used(container, 1)])
+    assert node.sample(lease).gpu_used_seconds_total == pytest.approx(6.0)
+
+
 def test_a_signal_is_known_only_since_its_last_gap(node: Sampled) -> None:
     lease = node.cluster.run()
     container = node.container(lease)
