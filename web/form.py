@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+import secrets
 from datetime import datetime
 from functools import partial
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 from sqlalchemy.orm import Session
 
 from leasing.errors import Invalid, LeasingError
@@ -30,10 +32,16 @@ class Typed(BaseModel):
     idle: str = ""
     port: str = ""
     env: str = ""
+    once: str = Field(default_factory=lambda: secrets.token_urlsafe(12))
+    """Sent along unseen: the same form sent twice asks once, a changed one asks anew."""
 
     def only(self, field: str) -> Typed:
         """As if nothing else had been filled in."""
         return Typed.model_validate({field: getattr(self, field)})
+
+    def key(self) -> str:
+        """For idempotency."""
+        return f"form:{hashlib.sha256(self.model_dump_json().encode()).hexdigest()}"
 
     def request(self) -> LeaseRequest:
         """As the api takes it. Raises `Invalid`, `ValidationError`."""
@@ -67,7 +75,12 @@ def ask(
     try:
         with session.begin_nested():
             return leases.request(
-                session, typed.request(), principal=principal, limits=limits, idempotency_key=None, now=now
+                session,
+                typed.request(),
+                principal=principal,
+                limits=limits,
+                idempotency_key=typed.key(),
+                now=now,
             )
     except (LeasingError, ValidationError) as error:
         whole = _words(error)
@@ -77,7 +90,7 @@ def ask(
     faults = {
         field: said
         for field, value in typed
-        if value.strip() and (said := trial(typed.only(field))) and said != always
+        if field != "once" and value.strip() and (said := trial(typed.only(field))) and said != always
     }
     raise Refused(faults if whole in faults.values() else {"": whole} | faults)
 

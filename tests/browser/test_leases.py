@@ -12,6 +12,7 @@ from playwright.sync_api import Page, expect
 from tests.browser.conftest import Visit
 from tests.support.browser import Tab
 from tests.support.images import BUSYBOX
+from tests.support.stack import until
 
 pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("stack"), pytest.mark.timeout(120)]
 
@@ -92,6 +93,42 @@ def test_a_lease_from_the_form_to_its_end(admin: Tab, small: Small) -> None:
     expect(page.get_by_role("button", name="Release…")).to_have_count(0)
     expect(page.get_by_role("log")).to_contain_text("tick")
     expect(page).to_have_title("web-job has ended · Leasing")
+
+
+def test_waiting_becomes_running_by_itself(admin: Tab, small: Small, api: httpx.Client) -> None:
+    whole = str(api.get("/nodes").json()["items"][0]["cpus"])
+    small("holder", "sleep", "600", cpus=whole)
+    until(lambda: api.get("/leases/holder").json()["state"] == "running", what="the holder's start")
+    small("next", "sh", "-c", "echo my turn; exec sleep 600", cpus=whole)
+    page = admin.open("/leases/next")
+    page.evaluate("window.sameDocument = true")
+    expect(page.get_by_role("heading", name="Waiting, number 1")).to_be_visible()
+    expect(page.get_by_role("region", name="Facts")).to_contain_text(
+        f"needs {whole.removesuffix('.0')} CPUs, 0 free"
+    )
+    expect(admin.page).to_have_title("next is queued · Leasing")
+    api.delete("/leases/holder")
+    expect(page.get_by_role("status").filter(has_text="running")).to_be_visible()
+    expect(page.get_by_role("log")).to_contain_text("my turn")
+    expect(page.get_by_role("heading", name="Waiting")).to_have_count(0)
+    assert page.evaluate("window.sameDocument")
+
+
+def test_a_form_that_is_sent_twice_asks_once(admin: Tab, small: Small, api: httpx.Client) -> None:
+    """As a second click does, or a reload after a slow answer."""
+    page = admin.open("/new")
+    _fill(page, image=BUSYBOX, cpus="0.1", memory="64M")
+    page.get_by_label("Command").fill("sleep 600")
+    send = """() => fetch("/new", {method: "POST", body: new URLSearchParams(new FormData(document.forms[1]))})
+        .then((answer) => answer.url)"""
+    first, again = page.evaluate(send), page.evaluate(send)
+    assert first == again
+    # something else is another request
+    page.get_by_label("Command").fill("sleep 500")
+    page.get_by_role("button", name="Ask for it").click()
+    expect(page.get_by_text("sleep 500")).to_be_visible()
+    assert page.url != first
+    assert len(api.get("/leases").json()["items"]) == 2
 
 
 def test_an_end_by_itself_is_told_without_a_reload(admin: Tab, small: Small) -> None:
