@@ -18,18 +18,22 @@ STATEMENT_TIMEOUT = "10min"
 def run() -> None:
     url = context.config.attributes.get("url") or os.environ["LEASING_DATABASE_URL"]
     engine = create_engine(url, "leasing-migrate")
-    with engine.connect() as connection:
-        connection.execute(sa.text("SET lock_timeout = 0"))
-        connection.execute(sa.text("SELECT pg_advisory_lock(hashtextextended('leasing-migrate', 0))"))
-        connection.execute(sa.text(f"SET lock_timeout = '{LOCK_TIMEOUT}'"))
-        connection.execute(sa.text(f"SET statement_timeout = '{STATEMENT_TIMEOUT}'"))
-        connection.commit()
-        context.configure(
-            connection=connection, target_metadata=Base.metadata, transaction_per_migration=True
-        )
-        with context.begin_transaction():
-            context.run_migrations()
-    engine.dispose()  # closes the session, and with it the advisory lock
+    try:
+        with engine.connect() as connection:
+            _migrate(connection)
+    finally:
+        engine.dispose()  # closes the session, and with it the advisory lock
+
+
+def _migrate(connection: sa.Connection) -> None:
+    connection.execute(sa.text("SET lock_timeout = 0"))
+    connection.execute(sa.text("SELECT pg_advisory_lock(hashtextextended('leasing-migrate', 0))"))
+    connection.execute(sa.text(f"SET lock_timeout = '{LOCK_TIMEOUT}'"))
+    connection.execute(sa.text(f"SET statement_timeout = '{STATEMENT_TIMEOUT}'"))
+    connection.commit()
+    context.configure(connection=connection, target_metadata=Base.metadata, transaction_per_migration=True)
+    with context.begin_transaction():
+        context.run_migrations()
 
 
 run()
