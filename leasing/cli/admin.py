@@ -57,7 +57,7 @@ def create_user(
     with client() as session:
         body = {"name": name, "role": "admin" if admin else "developer", "max_devices": max_devices}
         made = session.call("POST", "/users", json=body)
-        link = session.call("POST", f"/users/{name}/signin-link")
+        link = session.call("POST", _at("users", name, "signin-link"))
     if json:
         show.as_json(made | {"signin_link": link["url"]})
         return
@@ -82,7 +82,7 @@ def change_user(
     if disabled is not None:
         body["disabled"] = disabled
     with client() as session:
-        session.call("PATCH", f"/users/{name}", json=body)
+        session.call("PATCH", _at("users", name), json=body)
     print(f"{name} is changed.")
 
 
@@ -90,7 +90,7 @@ def change_user(
 def signin_link(name: Name) -> None:
     """A new one-time link for somebody."""
     with client() as session:
-        print(session.call("POST", f"/users/{name}/signin-link")["url"])
+        print(session.call("POST", _at("users", name, "signin-link"))["url"])
 
 
 @nodes.command("ls")
@@ -195,17 +195,23 @@ def add_registry(
 def remove_registry(host: Annotated[str, typer.Argument(help="From lease admin registries ls.")]) -> None:
     """Forget a login."""
     with client() as session:
-        session.call("DELETE", f"/registries/{host}")
+        session.call("DELETE", _at("registries", host))
     print(f"The login for {host} is forgotten.")
+
+
+def _at(*parts: str) -> str:
+    from leasing.sdk.transport import at  # lazy: see session.client
+
+    return at(*parts)
 
 
 def _node(name: str, intent: str) -> None:
     with client() as session:
-        session.call("PATCH", f"/nodes/{name}", json={"intent": intent})
+        session.call("PATCH", _at("nodes", name), json={"intent": intent})
     print(f"Node {name} is {intent}.")
 
 
 def _device(uuid: str, intent: str) -> None:
     with client() as session:
-        session.call("PATCH", f"/devices/{uuid}", json={"intent": intent})
+        session.call("PATCH", _at("devices", uuid), json={"intent": intent})
     print(f"Device {uuid} is {intent}.")

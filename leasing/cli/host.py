@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 from leasing.database import create_engine, sessions
 from leasing.database import now as database_now
 from leasing.drivers.docker import DockerDriver
-from leasing.errors import DriverError, HostError
+from leasing.errors import DriverError, HostError, LeasingError
 from leasing.host import firewall, firewall_use, postgres_backup, revisions
 from leasing.host.postgres import Postgres, running_url
 from leasing.model import RegistryCredential
@@ -77,10 +77,9 @@ def uninstall(*, yes: bool, workspaces: bool) -> None:
             return
         _must_be_stopped(settings)
         kept = "and people's workspaces" if workspaces else "but not people's workspaces"
-        if not yes:
-            typer.confirm(
-                f"Remove all leases' containers and the data in {settings.state_dir}, {kept}?", abort=True
-            )
+        question = f"Remove all leases' containers and the data in {settings.state_dir}, {kept}?"
+        if not yes and not typer.confirm(question):
+            raise LeasingError("Nothing was removed.")
         with Postgres.open(settings.state_dir, settings.database_url) as database:
             own = _installation(database.url)
         removed = _remove(own, workspaces=workspaces) if own else Removed()

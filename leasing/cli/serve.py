@@ -31,8 +31,9 @@ from leasing.database import now as database_now
 from leasing.drivers.docker import DockerDriver
 from leasing.drivers.protocol import Driver, RegistryLogin
 from leasing.errors import DriverError, HostError, Invalid, NotSignedIn
+from leasing.host import engine as container_engine
 from leasing.host import firewall, firewall_use, listening, revisions
-from leasing.host.postgres import Postgres
+from leasing.host.postgres import Postgres, running_url
 from leasing.host.supervisor import Child, Supervisor
 from leasing.model import TokenKind
 from leasing.schema.cluster import EnvironmentOut
@@ -165,8 +166,9 @@ class _Drivers:
 def _everything(settings: CoreSettings, stop: threading.Event) -> None:
     certificate.check(settings)
     _make_room(settings)
+    if settings.database_url is not None or running_url(settings.state_dir) is None:
+        _check_ports(settings)  # of one that runs on this folder already, the lock tells more than its ports
     with Postgres.open(settings.state_dir, settings.database_url) as database:
-        _check_ports(settings)
         revisions.check(database.url)
         migrate(database.url)
         link = _prepare(settings, database.url)
@@ -210,9 +212,11 @@ def _look_for_engine() -> None:
     docker = DockerSettings()
     driver = DockerDriver(docker.address, docker)
     try:
+        if os.geteuid() != 0:
+            container_engine.ensure(docker.address, lambda _: None)  # it says what a user lacks
         driver.probe()
-    except DriverError as error:
-        log.warning("no container engine, leases wait for one: %s; make run sets one up", error)
+    except (DriverError, HostError) as error:
+        log.warning("no container engine, leases wait until there is one: %s", error)
     finally:
         driver.close()
 

@@ -8,6 +8,7 @@ import psycopg
 import pytest
 
 from leasing.errors import HostError
+from leasing.host import revisions
 from leasing.host.postgres import OwnPostgres
 from leasing.host.postgres_backup import dump, restore
 
@@ -67,6 +68,42 @@ def test_something_else_than_a_backup_is_refused(empty_database_url: str, tmp_pa
     (tmp_path / "letter").write_text("Dear database,")
     with pytest.raises(HostError, match="pg_restore failed"):
         restore(empty_database_url, tmp_path / "letter")
+
+
+@pytest.mark.parametrize(
+    ("made", "said"),
+    [
+        ("CREATE TABLE alembic_version AS SELECT 'from_the_future'::text AS version_num", "newer version"),
+        ("CREATE TABLE invoices (number int)", "backup of something else"),
+    ],
+)
+def test_a_backup_that_this_version_cannot_read_changes_nothing(
+    database_url: str, empty_database_url: str, tmp_path: Path, made: str, said: str
+) -> None:
+    execute(empty_database_url, made)
+    dump(empty_database_url, tmp_path / "backup")
+    before = tables(database_url)
+    with pytest.raises(HostError, match=said):
+        restore(database_url, tmp_path / "backup", known=revisions.known())
+    assert tables(database_url) == before
+
+
+def test_our_own_backup_is_known(database_url: str, empty_database_url: str, tmp_path: Path) -> None:
+    dump(database_url, tmp_path / "backup")
+    restore(empty_database_url, tmp_path / "backup", known=revisions.known())
+    assert tables(empty_database_url) == tables(database_url)
+
+
+def test_a_damaged_backup_changes_nothing(empty_database_url: str, tmp_path: Path) -> None:
+    execute(empty_database_url, "CREATE TABLE kept AS SELECT md5(n::text) FROM generate_series(1, 5000) n")
+    backup = tmp_path / "backup"
+    dump(empty_database_url, backup)
+    damaged = bytearray(backup.read_bytes())
+    damaged[len(damaged) // 2] ^= 0xFF
+    backup.write_bytes(damaged)
+    with pytest.raises(HostError, match="pg_restore failed"):
+        restore(empty_database_url, backup)
+    assert tables(empty_database_url) == {"kept": 5000}
 
 
 def test_dump_to_a_place_that_is_not_there_says_so(postgres: OwnPostgres, tmp_path: Path) -> None:
