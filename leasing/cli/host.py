@@ -187,7 +187,7 @@ def _must_be_stopped(settings: CoreSettings) -> None:
     if settings.database_url is None:
         running = running_url(settings.state_dir) is not None
     else:
-        with _session(settings.database_url) as session:
+        with _session(_running(settings)) as session:
             running = session.execute(BUSY).scalar_one() > 0
     if running:
         raise HostError(
@@ -196,7 +196,10 @@ def _must_be_stopped(settings: CoreSettings) -> None:
 
 
 def _running(settings: CoreSettings) -> str:
-    url = settings.database_url or running_url(settings.state_dir)
+    """The address of a database that answers. Raises `HostError`."""
+    if settings.database_url is not None:
+        return Postgres.open(settings.state_dir, settings.database_url).url
+    url = running_url(settings.state_dir)
     if url is None:
         raise HostError(
             f"No database of {settings.state_dir} is running.", hint="Start the platform: make run"
