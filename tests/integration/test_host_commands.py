@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -46,11 +47,12 @@ def test_a_database_of_one_s_own_is_kept(folder: Path, capsys: pytest.CaptureFix
 @pytest.mark.usefixtures("folder")
 def test_a_database_that_is_away_is_said_to_be(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("LEASING_DATABASE_URL", "postgresql://nobody@127.0.0.1:1/none")
-    for act in (
+    acts: list[Callable[[], None]] = [
         lambda: host.signin_link(None),
         lambda: host.backup(str(tmp_path / "backup")),
         lambda: host.restore(str(tmp_path / "backup")),
         lambda: host.uninstall(yes=True, workspaces=False),
-    ):
+    ]
+    for act in acts:
         with pytest.raises(HostError, match="does not answer"):
             act()
