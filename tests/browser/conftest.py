@@ -24,7 +24,8 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """With eight devices to see; the engine has no way to hand them out."""
     ensure_busybox()
     nvml = FakeNvml(tmp_path_factory.mktemp("nvml"))
-    with running(nvml.environment() | {"LEASING_LIMITS_DEVICES_PER_USER": "64"}) as made:
+    settings = {"LEASING_LIMITS_DEVICES_PER_USER": "64", "LEASING_SCHEDULER_RECONCILE_SECONDS": "1"}
+    with running(nvml.environment() | settings) as made:
         until(lambda: len(made.json("admin", "devices", "ls")["items"]) == 8, what="the devices")
         yield made
 
@@ -44,7 +45,7 @@ def api(stack: Stack) -> Iterator[httpx.Client]:
 
 
 @pytest.fixture(scope="package")
-def signed_in(chromium: Browser, stack: Stack, api: httpx.Client) -> Callable[[str], Any]:
+def signed_in(stack: Stack, api: httpx.Client) -> Callable[[str], Any]:
     """What a browser keeps of someone who signed in; for the options of a visit."""
     kept: dict[str, Any] = {}
 
@@ -52,12 +53,11 @@ def signed_in(chromium: Browser, stack: Stack, api: httpx.Client) -> Callable[[s
         if name not in kept:
             if name != "admin":
                 api.post("/users", json={"name": name}).raise_for_status()
-            link = api.post(f"/users/{name}/signin-link").raise_for_status().json()["url"]
-            with browser.tab(chromium, stack.url) as made:
-                made.page.goto(link)
-                made.page.get_by_role("button", name="Sign in").click()
-                made.page.get_by_role("link", name="New lease", exact=True).wait_for()
-                kept[name] = made.page.context.storage_state()
+            link = httpx.URL(api.post(f"/users/{name}/signin-link").raise_for_status().json()["url"])
+            answer = httpx.post(
+                link.copy_with(query=None), data=dict(link.params), headers={"Origin": stack.url}
+            )
+            kept[name] = browser.holding(answer.cookies["leasing_session"], stack.url)
         return kept[name]
 
     return of

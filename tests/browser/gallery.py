@@ -22,6 +22,7 @@ from leasing.model import Device, Event, Lease, Node, TokenKind, User
 from leasing.service import people
 from leasing.settings.core import CoreSettings
 from leasing.states import Role
+from tests.support import browser
 from tests.support.api import application
 from tests.support.browser import Tab
 from tests.support.cluster import Cluster, user
@@ -53,8 +54,7 @@ class Gallery:
 
     def options(self) -> dict[str, Any]:
         """For her browser."""
-        cookie = {"name": "leasing_session", "value": self.session, "url": self.url}
-        return {"storage_state": {"cookies": [cookie], "origins": []}}
+        return {"storage_state": browser.holding(self.session, self.url)}
 
 
 @contextmanager

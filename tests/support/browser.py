@@ -80,6 +80,11 @@ class Tab:
         assert not left, left
 
 
+def holding(session: str, origin: str) -> Any:
+    """What a browser keeps of somebody who signed in there; for a tab's `storage_state`."""
+    return {"cookies": [{"name": "leasing_session", "value": session, "url": origin}], "origins": []}
+
+
 @contextmanager
 def chromium() -> Iterator[Browser]:
     """The distribution's own; Playwright's download is not needed."""
