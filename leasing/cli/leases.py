@@ -57,7 +57,7 @@ def ls(
         for row, lease in zip(rows, found, strict=True):
             row.insert(1, lease["owner"])
     whose = "Nobody has a lease." if everyone else "You have no leases. Get one: lease up demo --for 1h"
-    show.table(columns, rows, empty=whose if ended else f"{whose}  (Ended ones: lease ls --all)")
+    show.table(columns, rows, empty=whose if ended else f"{whose}\nEnded ones too: lease ls --all")
 
 
 def show_lease(name: Name, json: Json = False) -> None:

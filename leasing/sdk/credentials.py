@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -39,12 +40,15 @@ def file() -> Path:
 def load() -> Credentials:
     """From LEASING_URL and LEASING_TOKEN, else from the file; a certificate accepted for that address stays accepted.
 
-    Raises `NotSignedIn`.
+    Raises `NotSignedIn`, `Invalid`, `HostError`.
     """
     url, token = os.environ.get("LEASING_URL", "").rstrip("/"), os.environ.get("LEASING_TOKEN")
-    found = kept()
     if url and token:
-        return Credentials(url, token, found.fingerprint if found and found.url == url else None)
+        with suppress(Invalid, HostError):  # a file that is not needed need not be whole
+            found = kept()
+            return Credentials(url, token, found.fingerprint if found and found.url == url else None)
+        return Credentials(url, token)
+    found = kept()
     if found is None:
         raise NotSignedIn(
             "You are not signed in.",
@@ -58,13 +62,15 @@ def load() -> Credentials:
 
 
 def kept() -> Credentials | None:
-    """What the last sign-in on this machine left. Raises `Invalid` for a file that is none of ours."""
+    """What the last sign-in on this machine left. Raises `Invalid` for a file that is none of ours, `HostError`."""
     try:
-        return Credentials(**json.loads(file().read_text()))
+        return _read(json.loads(file().read_text()))
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, TypeError) as error:
-        raise Invalid(f"{file()} cannot be read.", hint="Sign in again: lease login LINK") from error
+    except OSError as error:
+        raise _unreachable(error, file()) from error
+    except (ValueError, TypeError) as error:
+        raise Invalid(f"{file()} is damaged.", hint="Sign in again: lease login LINK") from error
 
 
 def _read(said: Any) -> Credentials:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ import httpx
 from leasing import __version__, errors
 from leasing.sdk.credentials import Credentials
 
+ERRNO = re.compile(r"\[Errno -?\d+\] ")
 TIMEOUT = httpx.Timeout(30.0, connect=5.0)
 
 
@@ -23,6 +25,15 @@ BY_STATUS: dict[int, type[errors.LeasingError]] = {
     422: errors.Invalid, 502: errors.Unavailable, 503: errors.Unavailable, 504: errors.Unavailable,
 }  # fmt: skip
 """What an answer means whose code this version does not know: from a newer server, or a proxy before it."""
+
+
+class Answer(dict[str, Any]):
+    """An object as the api wrote it. Without a field that it must have it is none of ours: `LeasingError`."""
+
+    url = ""
+
+    def __missing__(self, _: str) -> Any:
+        raise stranger(self.url)
 
 
 class Transport:
@@ -58,9 +69,17 @@ class Transport:
         if not answer.content:
             return None
         try:
-            return answer.json()
+            found = answer.json(object_hook=self._answer)
         except ValueError as error:
             raise stranger(self.url) from error
+        if not isinstance(found, Answer):
+            raise stranger(self.url)
+        return found
+
+    def _answer(self, fields: dict[str, Any]) -> Answer:
+        made = Answer(fields)
+        made.url = self.url
+        return made
 
     @contextmanager
     def stream(self, path: str, **arguments: Any) -> Iterator[httpx.Response]:
@@ -87,7 +106,7 @@ class Transport:
                     hint=f"Sign in to look at it, and to accept it or not: lease login {self.url}",
                 ) from error
             raise errors.Unavailable(
-                f"{self.url} does not answer: {str(error) or type(error).__name__}.",
+                f"{self.url} does not answer: {ERRNO.sub('', str(error)) or type(error).__name__}.",
                 hint="Is it running? On the server: make run",
             ) from error
 
