@@ -279,7 +279,7 @@ def _child(role: str, settings: CoreSettings, url: str) -> Child:
     if role == "node":
         environment |= {
             "LEASING_NODE_NAME": LOCAL,
-            "LEASING_NODE_API": settings.url if settings.tls_certificate else _here(settings),
+            "LEASING_NODE_API": settings.url if settings.tls_certificate else _here(settings, settings.port),
             "LEASING_NODE_TOKEN_FILE": str(settings.state_dir / "node.token"),
             "LEASING_NODE_METRICS_TOKEN_FILE": str(settings.metrics_token_file()),
         }
@@ -289,20 +289,22 @@ def _child(role: str, settings: CoreSettings, url: str) -> Child:
     return Child(role, [sys.executable, "-m", "leasing.cli.app", "serve", "--role", role], environment)
 
 
-def _here(settings: CoreSettings) -> str:
-    """The api's address for this machine itself, which people's name for it need not be."""
+def _here(settings: CoreSettings, port: int) -> str:
+    """An address of ours for this machine itself, which people's name for it need not be."""
     host = "127.0.0.1" if settings.loopback or settings.listen == "0.0.0.0" else settings.listen  # noqa: S104 - compared
-    return f"{settings.scheme}://{host}:{settings.port}"
+    return f"{settings.scheme}://{host}:{port}"
 
 
 def _wait_until_ready(settings: CoreSettings, supervisor: Supervisor, stop: threading.Event) -> bool:
-    """Whether it answered in time that leases will be served, and the node has reported."""
+    """Whether it answered in time that leases will be served, with their endpoints, and the node has reported."""
     deadline = time.monotonic() + READY_SECONDS
     while not stop.wait(0.1):
         supervisor.tick()
         try:
             with httpx.Client(verify=False, timeout=2.0, trust_env=False) as client:  # noqa: S501 - our own process
-                if client.get(f"{_here(settings)}/readyz").status_code == 200:
+                ready = client.get(f"{_here(settings, settings.port)}/readyz").status_code == 200
+                client.get(_here(settings, settings.gateway_port))  # any answer will do: it listens
+                if ready:
                     return True
         except httpx.HTTPError:
             pass
