@@ -57,6 +57,9 @@ def main() -> None:
     """The console script."""
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="replace")  # type: ignore[union-attr]  # a sign less, rather than no answer
+    # None says that httpx's own command line is not installed, which httpx provides for. It would load click, rich and
+    # pygments, which takes longer than all that a short command does.
+    sys.modules.setdefault("httpx._main", None)  # type: ignore[arg-type]  # what import takes for "there is none"
     sys.exit(execute(sys.argv[1:]))
 
 

@@ -56,10 +56,7 @@ class App(typer.Typer):
 
 def client() -> Transport:
     """The server, signed in: answers as the api words them. Raises `NotSignedIn`."""
-    # Lazy: --help and completion need no HTTP. The None says that httpx's own command line is not installed, which
-    # httpx provides for; it would load click, rich and pygments, as long as everything else of a command together.
-    sys.modules.setdefault("httpx._main", None)  # type: ignore[arg-type]  # what import takes for "there is none"
-    from leasing.sdk import credentials
+    from leasing.sdk import credentials  # lazy: --help and completion need no HTTP
     from leasing.sdk.transport import Transport
 
     return Transport(credentials.load())
@@ -67,7 +64,6 @@ def client() -> Transport:
 
 def sdk() -> Client:
     """The same through the SDK, for what takes more than one call. Raises `NotSignedIn`."""
-    sys.modules.setdefault("httpx._main", None)  # type: ignore[arg-type]  # see client
     from leasing.sdk.client import Client  # lazy: its models take longer than all that a short command does
 
     return Client()
