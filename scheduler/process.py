@@ -166,9 +166,17 @@ class Scheduler:
                 follower.start()
 
     def _compare_once(self) -> None:
-        for node_id in list(self._answered):
+        for node_id, follower in list(self._followers.items()):
+            if node_id not in self._answered:
+                continue
             try:
-                runs.run_once(self._sessions, self._fleet.engine(node_id), node_id, self._installation)
+                runs.run_once(
+                    self._sessions,
+                    self._fleet.engine(node_id),
+                    node_id,
+                    self._installation,
+                    follower.ended(),
+                )
             except EngineDown as error:
                 log.info("not compared node=%s error=%s", node_id, error)
 

@@ -46,7 +46,7 @@ def of(seen: Seen, run_epoch: str | None) -> Outcome:
     and many applications answer that with exit code 0.
     """
     if not seen.present:
-        return Outcome(Fate.LOST, EndReason.LOST, "its container was removed by somebody else")
+        return Outcome(Fate.LOST, EndReason.LOST, "its container is gone, and the platform did not remove it")
     if seen.running:
         return Outcome(Fate.KEEP)
     if seen.epoch != run_epoch:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Collection
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -33,12 +34,22 @@ class OpenRun:
     address: str | None
 
 
-def run_once(sessions: Sessions, engine: Lifecycle, node_id: UUID, installation: str) -> int:
-    """Compare one node's runs with its engine; how many leases changed. Raises `EngineDown`."""
+def run_once(
+    sessions: Sessions,
+    engine: Lifecycle,
+    node_id: UUID,
+    installation: str,
+    ended: Collection[str] = (),
+) -> int:
+    """Compare one node's runs with its engine; how many leases changed. Raises `EngineDown`.
+
+    `ended` are ids of containers to look at one by one: an engine tells of a death before its listing shows it.
+    """
     runs = _load(sessions, node_id, installation)
     if not runs:
         return 0
-    states = {container.name: container.state for container in engine.containers(installation)}
+    listed = engine.containers(installation)
+    states = {container.name: container.state for container in listed if container.id not in ended}
     epoch = engine.epoch()
     changed = 0
     for run in runs:
