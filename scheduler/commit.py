@@ -54,7 +54,7 @@ def commit(session: Session, plan: Plan, now: datetime) -> Committed:
         if (lease := waiting.get(refusal.id)) is not None:
             transitions.move(
                 session, lease, LeaseState.ENDED, Cause.PLANNER,
-                now=now, actor=ACTOR, message=f"no room now: {reason}", reason=EndReason.CANCELLED,
+                now=now, actor=ACTOR, message=f"No room now: {reason}.", reason=EndReason.CANCELLED,
             )  # fmt: skip
             refused += 1
     for lease_id, blockers in plan.blockers.items():

@@ -34,7 +34,10 @@ class Fleet:
             ).one_or_none()
         if node is None:
             raise EngineDown(f"Node {node_id} has left.")
-        driver, address = node
+        return self.connected(node_id, *node)
+
+    def connected(self, node_id: UUID, driver: str, address: str) -> Lifecycle:
+        """The engine there, for who has just read how the node is reached."""
         with self._lock:
             known = self._engines.get(node_id)
             if known is not None and known[:2] == (driver, address):

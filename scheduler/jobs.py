@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from leasing import names
 from leasing.drivers.spec import LeaseFacts
-from leasing.model import Allocation, Device, Lease, Run, User
+from leasing.model import Allocation, Device, Lease, Node, Run, User
 from scheduler import claims
 from scheduler.claims import Claim
 
@@ -23,7 +23,8 @@ class Job:
 
     claim: Claim
     run_id: UUID
-    node_id: UUID
+    node: tuple[UUID, str, str]
+    """Id, driver and address."""
     facts: LeaseFacts
     attempts: int
 
@@ -42,16 +43,17 @@ def of(session: Session, leases: Sequence[Lease], installation: str) -> dict[UUI
         return {}
     by_id = {lease.id: lease for lease in leases}
     rows = session.execute(
-        sa.select(Run, User.name)
+        sa.select(Run, User.name, Node.driver, Node.address)
         .join(Lease, Lease.id == Run.lease_id)
         .join(User, User.id == Lease.owner_id)
+        .join(Node, Node.id == Run.node_id)
         .where(Run.lease_id.in_(by_id), Run.released_at.is_(None))
     ).all()
     devices: dict[UUID, list[str]] = defaultdict(list)
     for run_id, uuid in session.execute(
         sa.select(Allocation.run_id, Device.uuid)
         .join(Device)
-        .where(Allocation.run_id.in_([run.id for run, _ in rows]), Allocation.released_at.is_(None))
+        .where(Allocation.run_id.in_([run.id for run, *_ in rows]), Allocation.released_at.is_(None))
         .order_by(Device.index)
     ):
         devices[run_id].append(uuid)
@@ -59,11 +61,11 @@ def of(session: Session, leases: Sequence[Lease], installation: str) -> dict[UUI
         run.lease_id: Job(
             claim=claims.of(by_id[run.lease_id]),
             run_id=run.id,
-            node_id=run.node_id,
+            node=(run.node_id, driver, address),
             facts=_facts(by_id[run.lease_id], run, owner, devices[run.id], installation),
             attempts=by_id[run.lease_id].attempts,
         )
-        for run, owner in rows
+        for run, owner, driver, address in rows
     }
 
 

@@ -35,6 +35,8 @@ from scheduler.work import Task, Workers
 log = logging.getLogger(__name__)
 ROLE = "scheduler"
 STOP_SECONDS = 5.0
+PLAN_REST_SECONDS = 0.02
+"""Between two plans: requests that come together are planned together, in one commit."""
 
 
 class Scheduler:
@@ -74,7 +76,7 @@ class Scheduler:
         self._listener = Listener(url, EVENTS, "leasing-scheduler-listen")
 
         beat, keep = parts.BEAT_SECONDS, settings.claim_seconds / 3
-        self._plan = Loop("plan", self._plan_once, interval=settings.plan_seconds)
+        self._plan = Loop("plan", self._plan_once, interval=settings.plan_seconds, rest=PLAN_REST_SECONDS)
         self._work = Loop("work", self._workers.dispatch, interval=settings.work_seconds)
         self._reclaim = Loop("reclaim", self._reclaimer.run_once, interval=settings.reclaim_seconds)
         self._compare = Loop("compare", self._compare_once, interval=settings.reconcile_seconds)
@@ -92,7 +94,7 @@ class Scheduler:
                 Loop("heartbeat", self._beat, interval=beat),
             ]
         )
-        self._workers.idle = self._work.wake
+        self._workers.idle = self._worked
         self._rare = BackgroundScheduler(job_defaults={"max_instances": 1, "coalesce": True}, timezone="UTC")
         self._rare.add_job(self._guard, "interval", seconds=60, jitter=5, name="firewall")
         self._rare.add_job(self._prune, "interval", minutes=10, jitter=60, name="prune")
@@ -143,10 +145,16 @@ class Scheduler:
                 self._plan.wake()
             if kind in ("", "lease.placed", "lease.starting", "lease.stopping"):
                 self._work.wake()
-            if kind in ("", "lease.running", "lease.renewed"):
+            if kind in ("", "lease.renewed"):
                 self._notices.wake()
-            if kind == "lease.running":
-                self._compare.wake()  # it may have ended before its row said that it runs
+
+    def _worked(self) -> None:
+        """A worker is free. What follows a start waits until none is under way: it would only slow them down."""
+        if self._workers.more:
+            self._work.wake()
+        if not self._workers.busy:
+            self._notices.wake()
+            self._compare.wake()  # a container may have ended before its row said that it runs
 
     def _plan_once(self) -> None:
         taken: list[Task] = []

@@ -23,12 +23,14 @@ class Loop:
     kept for the next. This is the one place that catches everything: a loop must outlive any single bad row.
     """
 
-    def __init__(self, name: str, run_once: RunOnce, *, interval: float) -> None:
+    def __init__(self, name: str, run_once: RunOnce, *, interval: float, rest: float = 0.0) -> None:
+        """`interval` seconds pass at most between two passes, and `rest` at least, however often it is woken."""
         self.name = name
         self.failures = 0
         """Passes that raised since the last good one."""
         self._run_once = run_once
         self._interval = interval
+        self._rest = rest
         self._wake = threading.Event()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
@@ -78,7 +80,7 @@ class Loop:
                 if not self.failures
                 else min(30.0, self._interval * 2 ** min(self.failures, 5))
             )
-            if not self._stopping.is_set():
+            if not self._stopping.wait(self._rest):
                 self._wake.wait(pause)
 
 

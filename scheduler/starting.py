@@ -54,7 +54,7 @@ class Starter:
             self._fail(job, error)
 
     def _start(self, job: Job) -> None:
-        engine = self.fleet.engine(job.node_id)
+        engine = self.fleet.connected(*job.node)
         found = self.images.ensure(engine, job.facts.image, _Progress(self.sessions, job.claim))
         wanted = spec.build(replace(job.facts, image=found.reference), found.image, self.docker)
         created = engine.create(wanted)
@@ -115,7 +115,7 @@ class Starter:
             over = run is None or run.released_at is not None
         if over:
             try:
-                self.fleet.engine(job.node_id).remove(job.container, network=job.network)
+                self.fleet.connected(*job.node).remove(job.container, network=job.network)
             except DriverError as error:
                 log.warning("left for the reconciler container=%s error=%s", job.container, error)
 

@@ -35,7 +35,7 @@ class Stopper:
     def stop(self, job: Job) -> None:
         """End the lease. Idempotent: whatever is gone already is done."""
         try:
-            engine = self.fleet.engine(job.node_id)
+            engine = self.fleet.connected(*job.node)
             found = engine.inspect(job.container)
             last_log = ""
             if found is not None:

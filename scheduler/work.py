@@ -49,29 +49,38 @@ class Workers:
         self._pool = ThreadPoolExecutor(settings.workers, thread_name_prefix="worker")
         self._lock = threading.Lock()
         self._busy: set[Claim] = set()
+        self._more = False
         self.idle: Callable[[], None] = lambda: None
-        """Called when a worker is free again: there may be more to claim."""
+        """Called when a worker is free again."""
 
     def dispatch(self) -> int:
         """Claim what there is to do, as much as there are free workers; how many were taken."""
         if not self._free:
+            self._more = True
             return 0
         with self._sessions.begin() as session:
             taken = self.claim(session)
         self.hand_out(taken)
         return len(taken)
 
+    @property
+    def more(self) -> bool:
+        """Whether the last look took as much as there were free workers for: there may be more to do."""
+        return self._more
+
     def claim(self, session: Session) -> list[Task]:
         """What there is to do, claimed in the caller's transaction; hand it out once that is committed."""
+        free = self._free
         moment = now(session)
         leases = claims.take(
             session,
             TRANSITIONAL,
             owner=self._owner,
-            limit=self._free,
+            limit=free,
             seconds=self._settings.claim_seconds,
             now=moment,
         )
+        self._more = len(leases) >= free
         for lease in leases:
             if lease.state == LeaseState.PLACED:
                 transitions.move(

@@ -236,7 +236,7 @@ def _within(seconds: int, limits: LimitSettings) -> int:
         most = format_duration(limits.max_ttl_seconds)
         raise Invalid(
             f"{format_duration(seconds)} is longer than a lease may last: the limit is {most}.",
-            hint=f"Ask for {most} and extend it later with lease extend.",
+            hint=f"Ask for {most} at most: as time passes, lease extend gives more.",
         )
     return seconds
 

@@ -80,7 +80,9 @@ def check_fits_somewhere(session: Session, ask: GpuAsk, cpus_millis: int, memory
         of_model = f" {ask.model}" if ask.model else ""
         most = max(devices.values(), default=0)
         raise NeverFits(
-            f"No node has {ask.count}{of_model} devices; the largest has {most}.",
+            f"No node has {ask.count}{of_model} devices; the largest has {most}."
+            if most
+            else f"No node has a{of_model} device that can be leased.",
             hint="lease offers shows what there is." if most else "Ask without --gpu for a lease on CPUs.",
         )
     raise NeverFits(

@@ -141,7 +141,8 @@ def _summary(lease: Lease, position: int | None, now: datetime) -> str:
             return f"It has its place and is being started: {lease.progress or 'a worker will take it up'}."
         case LeaseState.RUNNING:
             left = format_duration((lease.ends_at - now).total_seconds()) if lease.ends_at else "?"
-            return f"It runs, with {left} left. {lease.idle_reason}".strip()
+            idle = f" {lease.idle_reason[0].upper()}{lease.idle_reason[1:]}." if lease.idle_reason else ""
+            return f"It runs, with {left} left.{idle}"
         case LeaseState.STOPPING:
             return f"It is being stopped: {lease.message}."
         case LeaseState.SUSPENDED:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from leasing.units import GpuAsk, format_size
+from leasing.units import format_size
 from scheduler.policy.snapshot import Device, Node, Waiting
 
 Filter = Callable[[Waiting, Node], str | None]
@@ -53,10 +53,10 @@ def enough_devices(lease: Waiting, node: Node) -> str | None:
     free = len(fitting_devices(lease, node))
     if free >= lease.gpu_count:
         return None
-    ask = GpuAsk(lease.gpu_count, lease.gpu_model)
+    of = f"{lease.gpu_model} " if lease.gpu_model else ""
     unfit = [device for device in node.devices if device.unfit and device.free and is_model(lease, device)]
     left_out = "".join(f"; device {device.index} left out: {device.unfit}" for device in unfit[:8])
-    return f"needs {ask} GPU, {free} free{left_out}"
+    return f"needs {lease.gpu_count} {of}GPU{'s' if lease.gpu_count > 1 else ''}, {free} free{left_out}"
 
 
 FILTERS: tuple[Filter, ...] = (open_for_leases, holds_workspace, enough_cpus, enough_memory, enough_devices)
