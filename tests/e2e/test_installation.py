@@ -237,7 +237,10 @@ def test_a_restore_brings_back_what_was_and_the_engine_follows(stack: Stack, tmp
     until(lambda: answer(stack, "stays") == "hello\n", what="the endpoint's answer")
     until(lambda: call(stack, "/leases/goes")["state"] == "ended", what="the end of what has no container")
     lost = call(stack, "/leases/goes")
-    assert (lost["reason"], lost["message"]) == ("lost", "its container is gone, and the platform did not remove it")
+    assert (lost["reason"], lost["message"]) == (
+        "lost",
+        "its container is gone, and the platform did not remove it",
+    )
     until(lambda: stack.containers() == [stays], what="the end of the orphan")
     assert later not in stack.containers()
     assert call(stack, "/leases/later")["code"] == "not_found"
