@@ -97,5 +97,6 @@ def test_a_start_that_the_engine_s_stop_cut_short_is_made_again(stack: Stack, en
     until(lambda: engine.docker("ps", "-q").strip(), what="the first of them")
     engine.stop()
     engine.start()
-    until(lambda: {one["state"] for one in stack.json("ls")} == {"running"}, what="all six", seconds=60)
-    assert len(engine.docker("ps", "-q").split()) == len(engine.docker("ps", "-aq").split()) == 6
+    until(lambda: len(engine.docker("ps", "-q").split()) == 6, what="all six containers", seconds=60)
+    until(lambda: {one["state"] for one in stack.json("ls")} == {"running"}, what="all six leases")
+    assert len(engine.docker("ps", "-aq").split()) == 6

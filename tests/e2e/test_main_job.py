@@ -101,7 +101,7 @@ def test_a_command_that_ends_is_told_with_its_code_and_last_words(stack: Stack) 
         (("up", "x", "--for", "9999d"), 2, "out of range"),
         (("up", "x", "--gpu", "many!"), 2, "not a GPU ask"),
         (("up", "x", "--cpus", "500"), 3, "the largest has"),
-        (("up", "x", "--gpu", "4"), 3, "the largest has 0"),
+        (("up", "x", "--gpu", "4"), 3, "No node has a device that can be leased"),
         (("up", "x", "--env", "NVIDIA_VISIBLE_DEVICES=all"), 2, "platform's own"),
         (("show", "nosuch"), 5, "no lease 'nosuch'"),
         (("extend", "nosuch", "1h"), 5, "no lease"),

@@ -19,6 +19,9 @@ def run(*arguments: str, text: str | None = None, **environment: str) -> subproc
     )  # fmt: skip
 
 
+PATIENCE_SECONDS = 3.0
+
+
 def on_terminal(
     arguments: Sequence[str],
     *,
@@ -27,23 +30,27 @@ def on_terminal(
     interrupt: bool = False,
     **environment: str,
 ) -> tuple[int, str]:
-    """On a terminal of that width: exit code, and all that it showed. `interrupt` is Ctrl-C once `until` is shown."""
+    """On a terminal of that width: exit code, and all that it showed. `interrupt` is Ctrl-C once `until` is shown.
+
+    Like a person it is pressed again when nothing has come of it for a while: Python drops an interrupt that it takes
+    inside a destructor.
+    """
     screen, keyboard = os.openpty()
     child = subprocess.Popen(
         ["setsid", "--ctty", LEASE, *arguments], stdin=keyboard, stdout=keyboard, stderr=keyboard,
         env=dict(os.environ) | environment | {"COLUMNS": str(columns), "TERM": "xterm"},
     )  # fmt: skip
     os.close(keyboard)
-    shown, deadline = b"", time.monotonic() + 30
+    shown, deadline, press_at = b"", time.monotonic() + 30, 0.0
     while time.monotonic() < deadline:
+        if interrupt and until.encode() in shown and time.monotonic() > press_at:
+            os.write(screen, b"\x03")
+            press_at = time.monotonic() + PATIENCE_SECONDS
         if not select.select([screen], [], [], 0.05)[0]:
             continue
         try:
             shown += os.read(screen, 65536)
         except OSError:
             break  # what reading a terminal says whose last process has gone
-        if interrupt and until.encode() in shown:
-            os.write(screen, b"\x03")
-            interrupt = False
     os.close(screen)
     return child.wait(10), shown.decode()
