@@ -1,4 +1,4 @@
-"""Reading and writing what people type: durations, sizes, GPU asks, times of day.
+"""Reading and writing what people type: durations, sizes, times of day.
 
 Every parser raises `Invalid` with the text it was given and examples that work.
 """
@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from leasing.errors import Invalid
@@ -18,11 +17,8 @@ _PART = re.compile(r"(\d{1,9}(?:\.\d{1,3})?)([smhdw])", re.ASCII)
 _SIZE = re.compile(r"(\d{1,9}(?:\.\d{1,3})?)\s?([kmgtp]?)(i?)b?", re.ASCII | re.IGNORECASE)
 _POWER = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4, "p": 5}
 _CPUS = re.compile(r"\d{1,5}(?:\.\d{1,3})?", re.ASCII)
-_COUNT = re.compile(r"\d{1,4}", re.ASCII)
-_MODEL = re.compile(r"[A-Za-z][A-Za-z0-9 _.-]{0,63}", re.ASCII)
 
 MAX_DURATION_SECONDS = 366 * 86400
-MAX_DEVICES = 1024
 
 
 def parse_duration(text: str) -> int:
@@ -79,41 +75,6 @@ def parse_cpus(text: str) -> int:
     if millis < 10:
         raise Invalid(f"{text[:40]!r} is too few CPUs: the least is 0.01.", hint="Write it like 2 or 0.5.")
     return millis
-
-
-@dataclass(frozen=True)
-class GpuAsk:
-    """What a lease asks of devices: how many whole ones, and optionally of which model."""
-
-    count: int
-    model: str | None = None
-
-    def __str__(self) -> str:
-        return f"{self.model}:{self.count}" if self.model else str(self.count)
-
-
-NO_GPU = GpuAsk(0)
-
-
-def parse_gpu(text: str) -> GpuAsk:
-    """`0`, `1`, `2` whole devices; `A100` or `A100:2` of a model (matched as a part of NVML's name for it)."""
-    text = text.strip()
-    if _COUNT.fullmatch(text):
-        return _bounded(GpuAsk(int(text)), text)
-    model, colon, count = text.rpartition(":")
-    if not colon:
-        model, count = text, "1"
-    if _MODEL.fullmatch(model) and _COUNT.fullmatch(count) and int(count) > 0:
-        return _bounded(GpuAsk(int(count), model), text)
-    raise Invalid(f"{text[:40]!r} is not a GPU ask.", hint="Write it like 1, 2, A100 or A100:2.")
-
-
-def _bounded(ask: GpuAsk, text: str) -> GpuAsk:
-    if ask.count > MAX_DEVICES:
-        raise Invalid(
-            f"{text[:40]!r} asks for more than {MAX_DEVICES} devices.", hint="Write it like 1 or A100:2."
-        )
-    return ask
 
 
 _CLOCK = re.compile(r"(\d{1,2}):(\d{2})", re.ASCII)

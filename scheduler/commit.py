@@ -12,11 +12,12 @@ import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
+from leasing.gpus import WHOLE
 from leasing.model import Allocation, Lease, Run, Workspace
 from leasing.service import events, transitions
-from leasing.service.cluster import WHOLE
 from leasing.states import Cause, EndReason, LeaseState
-from scheduler.policy.snapshot import Placement, Plan
+from leasing.units import format_size
+from scheduler.policy.snapshot import Grant, Placement, Plan
 
 log = logging.getLogger(__name__)
 ACTOR = "planner"
@@ -92,8 +93,10 @@ def _place(session: Session, lease: Lease, placement: Placement, now: datetime) 
     session.flush()
     # in id order, as everyone locks devices
     session.add_all(
-        Allocation(run_id=run.id, device_id=device.id, share=WHOLE, memory_bytes=device.memory_bytes)
-        for device in sorted(placement.devices, key=lambda device: device.id)
+        Allocation(
+            run_id=run.id, device_id=grant.device.id, share=grant.share, memory_bytes=grant.memory_bytes
+        )
+        for grant in sorted(placement.grants, key=lambda grant: grant.device.id)
     )
     if lease.workspace_id is not None:
         session.execute(
@@ -101,11 +104,16 @@ def _place(session: Session, lease: Lease, placement: Placement, now: datetime) 
             .where(Workspace.id == lease.workspace_id)
             .values(node_id=placement.node.id, last_used_at=now)
         )
-    on = (
-        f" on {', '.join(f'GPU {device.index}' for device in placement.devices)}" if placement.devices else ""
-    )
+    on = ", ".join(_part(grant) for grant in placement.grants)
     transitions.move(
         session, lease, LeaseState.PLACED, Cause.PLANNER,
-        now=now, actor=ACTOR, message=f"placed on {placement.node.name}{on}",
-        data={"node": placement.node.name, "devices": [device.uuid for device in placement.devices]},
+        now=now, actor=ACTOR, message=f"placed on {placement.node.name}{' on ' if on else ''}{on}",
+        data={"node": placement.node.name, "devices": [grant.device.uuid for grant in placement.grants]},
     )  # fmt: skip
+
+
+def _part(grant: Grant) -> str:
+    """How people are told of it."""
+    if grant.share == WHOLE:
+        return f"GPU {grant.device.index}"
+    return f"{grant.share / 10:g} % of GPU {grant.device.index} with {format_size(grant.memory_bytes)}"

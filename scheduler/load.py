@@ -1,4 +1,4 @@
-"""Rows → snapshot: three statements, whatever the size of the cluster."""
+"""Rows → snapshot: four statements, whatever the size of the cluster."""
 
 from __future__ import annotations
 
@@ -10,46 +10,77 @@ from uuid import UUID
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
+from leasing.gpus import WHOLE, GpuAsk
 from leasing.model import Device as DeviceRow
 from leasing.model import DeviceUsage, Lease, NodeUsage, Workspace
 from leasing.model import Node as NodeRow
-from leasing.service.cluster import WHOLE, unfit
+from leasing.service.cluster import unfit
 from leasing.states import DeviceHealth, LeaseState, NodeHealth, NodeIntent
 from leasing.units import format_size
-from scheduler.policy.snapshot import Device, Node, Snapshot, Waiting
+from scheduler.policy.snapshot import Device, Node, Request, Snapshot, Waiting
+
+LATELY, KINDS = 500, 64
+"""What is typical is taken from so many requests, and at most so many kinds of them."""
+ASKED = (
+    Lease.gpu_count, Lease.gpu_model, Lease.gpu_share, Lease.gpu_memory_bytes, Lease.cpus_millis, Lease.memory_bytes,
+)  # fmt: skip
 
 
 def queue(session: Session, now: datetime) -> list[Waiting]:
     """Who waits, in the order of service. A lease that may not be tried again yet is not among them."""
     rows = session.execute(
-        sa.select(
-            Lease.id,
-            Lease.name,
-            Lease.gpu_count,
-            Lease.gpu_model,
-            Lease.cpus_millis,
-            Lease.memory_bytes,
-            Lease.wait,
-            Workspace.node_id,
-        )
+        sa.select(Lease.id, Lease.name, Lease.wait, Workspace.node_id, *ASKED)
         .outerjoin(Workspace, Workspace.id == Lease.workspace_id)
         .where(Lease.state == LeaseState.QUEUED, sa.or_(Lease.retry_at.is_(None), Lease.retry_at <= now))
         .order_by(Lease.priority.desc(), Lease.arrival)
     )
-    return [Waiting(*row) for row in rows]
+    return [
+        Waiting(lease_id, name, _request(*asked), wait, node_id)
+        for lease_id, name, wait, node_id, *asked in rows
+    ]
+
+
+def typical(session: Session) -> list[tuple[Request, float]]:
+    """What has been asked for lately, with how often: what will probably be asked for next."""
+    lately = sa.select(*ASKED).order_by(Lease.arrival.desc()).limit(LATELY).subquery()
+    rows = session.execute(
+        sa.select(*lately.c, sa.func.count().label("times"))
+        .where(lately.c.gpu_count > 0)
+        .group_by(*lately.c)
+        .order_by(sa.desc("times"))
+        .limit(KINDS)
+    )
+    return [(_request(*asked), float(times)) for *asked, times in rows]
+
+
+def _request(
+    count: int, model: str | None, share: int, device_memory: int | None, cpus_millis: int, memory_bytes: int
+) -> Request:
+    share = WHOLE if device_memory is not None else share
+    return Request(GpuAsk(count, model, share, device_memory), cpus_millis, memory_bytes)
 
 
 def nodes(session: Session, now: datetime, *, disk_reserve_bytes: int) -> list[Node]:
     """Every node with what is free on it."""
     devices: dict[UUID, list[Device]] = defaultdict(list)
-    for row, share_used in session.execute(
-        sa.select(DeviceRow, DeviceUsage.share_used)
+    for row, usage in session.execute(
+        sa.select(DeviceRow, DeviceUsage)
         .join(DeviceUsage)
         .where(DeviceUsage.share == WHOLE, DeviceRow.health != DeviceHealth.RETIRED)
         .order_by(DeviceRow.index)
     ):
         devices[row.node_id].append(
-            Device(row.id, row.uuid, row.index, row.model, row.memory_bytes, share_used == 0, unfit(row, now))
+            Device(
+                id=row.id,
+                uuid=row.uuid,
+                index=row.index,
+                model=row.model,
+                memory_bytes=row.memory_bytes,
+                share_free=usage.share - usage.share_used,
+                memory_free_bytes=usage.memory_bytes - usage.memory_used_bytes,
+                instance=row.parent_uuid is not None,
+                unfit=unfit(row, now),
+            )
         )
     return [
         Node(
@@ -67,7 +98,7 @@ def nodes(session: Session, now: datetime, *, disk_reserve_bytes: int) -> list[N
 
 def snapshot(session: Session, waiting: list[Waiting], now: datetime, *, disk_reserve_bytes: int) -> Snapshot:
     """The whole picture for those that wait."""
-    return Snapshot(nodes(session, now, disk_reserve_bytes=disk_reserve_bytes), waiting)
+    return Snapshot(nodes(session, now, disk_reserve_bytes=disk_reserve_bytes), waiting, typical(session))
 
 
 def _closed(node: NodeRow, disk_reserve_bytes: int) -> str | None:

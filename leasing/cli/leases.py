@@ -11,6 +11,7 @@ import typer
 from leasing.cli import show
 from leasing.cli.session import App, Json, client
 from leasing.errors import Invalid
+from leasing.gpus import WHOLE
 from leasing.units import format_duration, format_size, parse_until
 
 Name = Annotated[str, typer.Argument(help="The lease's name or id.")]
@@ -211,7 +212,8 @@ def _asked(lease: Lease) -> Iterator[tuple[str, str]]:
     yield "image", lease["image"]
     yield "has", f"{ask['cpus']:g} CPUs, {format_size(ask['memory_bytes'])}{gpu}"
     for device in lease["devices"]:
-        yield "device", f"GPU {device['index']} {device['model']} {device['uuid']}"
+        part = f", {device['share'] / 10:g} % of it" if device["share"] < WHOLE else ""
+        yield "device", f"GPU {device['index']} {device['model']}{part} {device['uuid']}"
     yield "node", lease["node"] or ""
     yield "workspace", f"{ask['workspace']} at /workspace" if ask["workspace"] else ""
     yield "command", " ".join(ask["command"] or [])

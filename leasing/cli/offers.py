@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from leasing.cli import show
 from leasing.cli.session import App, Json, client
 from leasing.units import format_size
@@ -22,7 +24,7 @@ def offers(json: Json = False) -> None:
     rows = [
         [
             one["node"],
-            _gpus(one["devices_free"], one["devices_total"]),
+            _gpus(one),
             f"{one['cpus_free']:g} of {one['cpus']:g}",
             f"{format_size(one['memory_free_bytes'])} of {format_size(one['memory_bytes'])}",
         ]
@@ -81,5 +83,11 @@ def queue(json: Json = False) -> None:
     )
 
 
-def _gpus(free: dict[str, int], total: dict[str, int]) -> str:
-    return ", ".join(f"{free.get(model, 0)} of {total[model]} {model}" for model in sorted(total)) or "none"
+def _gpus(offer: dict[str, Any]) -> str:
+    free, total = offer["devices_free"], offer["devices_total"]
+    whole = [f"{free.get(model, 0)} of {total[model]} {model}" for model in sorted(total)]
+    parts = [
+        f"{one['share'] / 1000:g} of a {one['model']} with {format_size(one['memory_bytes'])}"
+        for one in offer.get("parts_free", [])
+    ]
+    return ", ".join([*whole, *parts]) or "none"

@@ -35,7 +35,7 @@ def up(  # noqa: PLR0917 - Typer makes every one an option of its own
         list[str] | None, typer.Argument(help="After --: what to run; else the image's own.")
     ] = None,
     image: Annotated[str | None, typer.Option(help="Environment (lease images) or image reference.")] = None,
-    gpu: Annotated[str, typer.Option(help="1, 2, A100, A100:2")] = "0",
+    gpu: Annotated[str, typer.Option(help="1, A100:2, 0.5, 24GB, 1g.10gb")] = "0",
     cpus: Annotated[str | None, typer.Option(help="Cores: 2, 0.5")] = None,
     memory: Annotated[str | None, typer.Option(help="16G")] = None,
     shm: Annotated[str | None, typer.Option(help="Shared memory: 2G")] = None,

@@ -10,6 +10,7 @@ from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Identity, Index,
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
+from leasing.gpus import WHOLE, GpuAsk
 from leasing.model.base import Base, Bytes, Created, Key, one_of
 from leasing.states import EndReason, Goal, LeaseState, Verdict
 
@@ -53,6 +54,10 @@ class Lease(Base):
     image: Mapped[str]
     gpu_count: Mapped[int]
     gpu_model: Mapped[str | None]
+    gpu_share: Mapped[int] = mapped_column(server_default="1000")
+    """Thousandths of each device. Of an ask for memory: what it is of the largest device there was when asked."""
+    gpu_memory_bytes: Mapped[Bytes | None]
+    """Set when a part of a device was asked for by its memory."""
     cpus_millis: Mapped[int]
     memory_bytes: Mapped[Bytes]
     shm_bytes: Mapped[Bytes | None]
@@ -94,6 +99,12 @@ class Lease(Base):
     idle_verdict: Mapped[str | None]
     idle_reason: Mapped[str] = mapped_column(server_default="")
     idle_since: Mapped[datetime | None]
+
+    @property
+    def gpu(self) -> GpuAsk:
+        """What it asks of devices."""
+        share = WHOLE if self.gpu_memory_bytes is not None else self.gpu_share
+        return GpuAsk(self.gpu_count, self.gpu_model, share, self.gpu_memory_bytes)
 
 
 class Run(Base):

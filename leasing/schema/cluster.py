@@ -70,6 +70,14 @@ class DevicePatch(Request):
     intent: str = Field(pattern="^(open|cordoned)$")
 
 
+class PartOut(Wire):
+    """What is free of a device that is leased in part; `share` is in thousandths."""
+
+    model: str
+    share: int
+    memory_bytes: int
+
+
 class OfferOut(Wire):
     """What is free on one node now."""
 
@@ -81,6 +89,8 @@ class OfferOut(Wire):
     devices_free: dict[str, int]
     """Model → whole devices free."""
     devices_total: dict[str, int]
+    parts_free: list[PartOut] = Field(default_factory=list)
+    """Of devices that others have a part of, the largest first."""
 
 
 class OfferPage(Wire):

@@ -38,7 +38,7 @@ class LeaseRequest(Request):
     image: str | None = Field(
         None, max_length=512, description="Environment of the catalogue, or an image reference."
     )
-    gpu: str = Field("0", max_length=80, description="`1`, `2`, `A100`, `A100:2`.")
+    gpu: str = Field("0", max_length=80, description="`1`, `A100:2`, `0.5`, `24GB`, `A100:24GB`, `1g.10gb`.")
     cpus: str | None = Field(None, max_length=20, description="Cores: `2`, `0.5`.")
     memory: str | None = Field(None, max_length=20, description="`16G`.")
     shm: str | None = Field(None, max_length=20, description="Shared memory (/dev/shm): `2G`.")

@@ -14,16 +14,15 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from leasing.errors import NotFound
+from leasing.gpus import WHOLE
 from leasing.model import Allocation, Device, DeviceUsage, Lease, Node, NodeUsage, Run, User
-from leasing.schema.cluster import DevicePage, DeviceStateOut, NodeOut, NodePage, OfferOut, OfferPage
+from leasing.schema.cluster import DevicePage, DeviceStateOut, NodeOut, NodePage, OfferOut, OfferPage, PartOut
 from leasing.service import events
 from leasing.service.principal import Principal
 from leasing.states import DeviceHealth, LeaseState, NodeHealth, NodeIntent
 
 STALE = timedelta(seconds=30)
 """A device or node not heard of for so long is unknown: nothing new is placed on its devices."""
-
-WHOLE = 1000
 
 
 def register_node(session: Session, name: str, *, driver: str, address: str) -> tuple[Node, str]:
@@ -101,11 +100,16 @@ def nodes(session: Session, *, now: datetime) -> NodePage:
 def devices(session: Session, *, now: datetime) -> DevicePage:
     """Every device that is reported, with its state and who holds it."""
     holder = (
-        sa.select(Allocation.device_id, Lease.name.label("lease"), User.name.label("owner"))
+        sa.select(
+            Allocation.device_id,
+            sa.func.string_agg(Lease.name, ", ").label("lease"),
+            sa.func.string_agg(sa.distinct(User.name), ", ").label("owner"),
+        )
         .join(Run, Run.id == Allocation.run_id)
         .join(Lease, Lease.id == Run.lease_id)
         .join(User, User.id == Lease.owner_id)
         .where(Allocation.released_at.is_(None))
+        .group_by(Allocation.device_id)
         .subquery()
     )
     rows = session.execute(
@@ -127,6 +131,7 @@ def devices(session: Session, *, now: datetime) -> DevicePage:
 def offers(session: Session, *, now: datetime) -> OfferPage:
     """What is free on each open node now, and how many wait for it."""
     free = _free_devices(session, now)
+    parts = _free_parts(session, now)
     totals: dict[UUID, Counter[str]] = defaultdict(Counter)
     for node_id, model in session.execute(
         sa.select(Device.node_id, Device.model)
@@ -153,6 +158,7 @@ def offers(session: Session, *, now: datetime) -> OfferPage:
                 memory_bytes=usage.memory_bytes,
                 devices_free=dict(free[node.id]),
                 devices_total=dict(totals[node.id]),
+                parts_free=parts[node.id],
             )
             for node, usage in rows
         ],
@@ -214,6 +220,27 @@ def _free_devices(session: Session, now: datetime) -> dict[UUID, Counter[str]]:
     ).scalars():
         if unfit(device, now) is None:
             free[device.node_id][device.model] += 1
+    return free
+
+
+def _free_parts(session: Session, now: datetime) -> dict[UUID, list[PartOut]]:
+    """Per node, what is left of devices that are leased in part, the largest first."""
+    free: dict[UUID, list[PartOut]] = defaultdict(list)
+    rows = session.execute(
+        sa.select(Device, DeviceUsage)
+        .join(DeviceUsage)
+        .where(DeviceUsage.share_used > 0, DeviceUsage.share_used < DeviceUsage.share)
+        .order_by(DeviceUsage.share_used)
+    )
+    for device, usage in rows:
+        if unfit(device, now) is None:
+            free[device.node_id].append(
+                PartOut(
+                    model=device.model,
+                    share=usage.share - usage.share_used,
+                    memory_bytes=usage.memory_bytes - usage.memory_used_bytes,
+                )
+            )
     return free
 
 

@@ -13,13 +13,14 @@ from sqlalchemy.orm import Session
 
 from leasing import names
 from leasing.errors import Conflict, Gone, IdempotencyMismatch, Invalid, NameTaken, NotAllowed, NotFound
+from leasing.gpus import parse_gpu
 from leasing.model import IdempotencyKey, Lease, Workspace
 from leasing.schema.lease import LeaseRequest, RenewRequest
 from leasing.service import events, quotas, transitions
 from leasing.service.principal import Principal
 from leasing.settings.limits import LimitSettings
 from leasing.states import STOPPABLE, Cause, EndReason, Goal, LeaseState
-from leasing.units import format_duration, format_size, parse_cpus, parse_duration, parse_gpu, parse_size
+from leasing.units import format_duration, format_size, parse_cpus, parse_duration, parse_size
 
 RESERVED_ENV = ("LEASE_", "NVIDIA_VISIBLE_DEVICES", "NVIDIA_DRIVER_CAPABILITIES")
 """Beginnings of variables that are the platform's own: a user's value could widen what the container sees."""
@@ -44,7 +45,8 @@ def request(
             return earlier
     lease = _from_ask(ask, principal, limits, now)
     gpu = parse_gpu(ask.gpu)
-    quotas.check_user(session, principal, gpu, limits)
+    lease.gpu_share = quotas.share_of_largest(session, gpu)
+    quotas.check_user(session, principal, gpu, lease.gpu_share, limits)
     quotas.check_fits_somewhere(session, gpu, lease.cpus_millis, lease.memory_bytes)
     if ask.workspace is not None:
         lease.workspace_id = _workspace(session, principal, names.lease_name(ask.workspace))
@@ -182,6 +184,7 @@ def _from_ask(ask: LeaseRequest, principal: Principal, limits: LimitSettings, no
         image=_text(ask.image, "image") or limits.default_image,
         gpu_count=gpu.count,
         gpu_model=gpu.model,
+        gpu_memory_bytes=gpu.memory_bytes,
         cpus_millis=parse_cpus(ask.cpus) if ask.cpus is not None else limits.default_cpus_millis,
         memory_bytes=memory,
         shm_bytes=shm,

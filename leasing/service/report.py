@@ -11,10 +11,10 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
+from leasing.gpus import WHOLE
 from leasing.model import Allocation, Device, DeviceUsage, Node, NodeUsage, Run, RunSample, SignalKind
 from leasing.schema.report import ContainerReport, DeviceReport, NodeReport, ProcessReport, ReportAccepted
 from leasing.service import events, signals
-from leasing.service.cluster import WHOLE
 from leasing.service.signals import Observation
 from leasing.settings.idle import IdleSettings
 from leasing.states import DeviceHealth

@@ -27,7 +27,7 @@ from leasing.schema.lease import (
 )
 from leasing.service.principal import Principal
 from leasing.states import LeaseState, Verdict
-from leasing.units import GpuAsk, format_duration
+from leasing.units import format_duration
 
 MAX_PAGE = 500
 UNPLACED = (LeaseState.QUEUED, LeaseState.SUSPENDED, LeaseState.ENDED)
@@ -111,7 +111,7 @@ def queue(session: Session) -> QueuePage:
                 position=position,
                 lease=lease.name,
                 owner=owner,
-                gpu=str(GpuAsk(lease.gpu_count, lease.gpu_model)),
+                gpu=str(lease.gpu),
                 cpus=lease.cpus_millis / 1000,
                 memory_bytes=lease.memory_bytes,
                 queued_at=lease.queued_at,
@@ -194,7 +194,7 @@ def _leases_out(
 
 def _request(lease: Lease, workspaces: dict[UUID, str]) -> RequestOut:
     return RequestOut(
-        gpu=str(GpuAsk(lease.gpu_count, lease.gpu_model)),
+        gpu=str(lease.gpu),
         cpus=lease.cpus_millis / 1000,
         memory_bytes=lease.memory_bytes,
         shm_bytes=lease.shm_bytes,

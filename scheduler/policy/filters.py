@@ -7,24 +7,31 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from leasing.gpus import WHOLE, GpuAsk
 from leasing.units import format_size
-from scheduler.policy.snapshot import Device, Node, Waiting
+from scheduler.policy.snapshot import Device, Grant, Node, Waiting
 
 Filter = Callable[[Waiting, Node], str | None]
 
 
-def fitting_devices(lease: Waiting, node: Node) -> list[Device]:
-    """The node's free devices that the lease could have, in index order."""
-    return [
-        device
-        for device in sorted(node.devices, key=lambda device: (device.index, device.uuid))
-        if device.free and device.unfit is None and is_model(lease, device)
-    ]
+def grants(lease: Waiting, node: Node) -> list[Grant]:
+    """What each of the node's devices could give to the lease, in index order."""
+    found = []
+    for device in sorted(node.devices, key=lambda device: (device.index, device.uuid)):
+        grant = _grant(lease.request.gpu, device)
+        if grant is not None and device.unfit is None:
+            found.append(grant)
+    return found
 
 
-def is_model(lease: Waiting, device: Device) -> bool:
-    """Whether the device is of the model asked for: any part of NVML's name for it, in any case."""
-    return lease.gpu_model is None or lease.gpu_model.casefold() in device.model.casefold()
+def _grant(ask: GpuAsk, device: Device) -> Grant | None:
+    """What the device has for the ask now; None if it is of another model, or has too little left."""
+    if not ask.takes(device.model, instance=device.instance):
+        return None
+    share, memory = ask.share_of(device.memory_bytes), ask.memory_of(device.memory_bytes)
+    if share is None or share > device.share_free or memory > device.memory_free_bytes:
+        return None
+    return Grant(device, share, memory)
 
 
 def open_for_leases(_lease: Waiting, node: Node) -> str | None:
@@ -38,25 +45,29 @@ def holds_workspace(lease: Waiting, node: Node) -> str | None:
 
 
 def enough_cpus(lease: Waiting, node: Node) -> str | None:
-    if node.cpus_free_millis >= lease.cpus_millis:
+    if node.cpus_free_millis >= lease.request.cpus_millis:
         return None
-    return f"needs {lease.cpus_millis / 1000:g} CPUs, {node.cpus_free_millis / 1000:g} free"
+    return f"needs {lease.request.cpus_millis / 1000:g} CPUs, {node.cpus_free_millis / 1000:g} free"
 
 
 def enough_memory(lease: Waiting, node: Node) -> str | None:
-    if node.memory_free_bytes >= lease.memory_bytes:
+    if node.memory_free_bytes >= lease.request.memory_bytes:
         return None
-    return f"needs {format_size(lease.memory_bytes)} of memory, {format_size(node.memory_free_bytes)} free"
+    return f"needs {format_size(lease.request.memory_bytes)} of memory, {format_size(node.memory_free_bytes)} free"
 
 
 def enough_devices(lease: Waiting, node: Node) -> str | None:
-    free = len(fitting_devices(lease, node))
-    if free >= lease.gpu_count:
+    ask = lease.request.gpu
+    free = len(grants(lease, node)) if ask.count else 0
+    if free >= ask.count:
         return None
-    of = f"{lease.gpu_model} " if lease.gpu_model else ""
-    unfit = [device for device in node.devices if device.unfit and device.free and is_model(lease, device)]
+    unfit = [device for device in node.devices if device.unfit and _grant(ask, device) is not None]
     left_out = "".join(f"; device {device.index} left out: {device.unfit}" for device in unfit[:8])
-    return f"needs {lease.gpu_count} {of}GPU{'s' if lease.gpu_count > 1 else ''}, {free} free{left_out}"
+    of = f"{ask.model} " if ask.model else ""
+    if not ask.whole:
+        part = f"{format_size(ask.memory_bytes)} of" if ask.memory_bytes else f"{ask.share / WHOLE:g} of"
+        return f"needs {part} a {of}GPU, no device has it free{left_out}"
+    return f"needs {ask.count} {of}GPU{'s' if ask.count > 1 else ''}, {free} free{left_out}"
 
 
 FILTERS: tuple[Filter, ...] = (open_for_leases, holds_workspace, enough_cpus, enough_memory, enough_devices)

@@ -6,17 +6,24 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from uuid import UUID
 
+from leasing.gpus import GpuAsk
+
 
 @dataclass(frozen=True)
 class Device:
-    """A device of a node. `unfit` says why nothing new may go there; None if it may."""
+    """A device of a node. `unfit` says why nothing new may go there; None if it may.
+
+    `share_free` and `memory_free_bytes` are what leases have left of it; `instance` marks a MIG instance.
+    """
 
     id: UUID
     uuid: str
     index: int
     model: str
     memory_bytes: int
-    free: bool
+    share_free: int
+    memory_free_bytes: int
+    instance: bool = False
     unfit: str | None = None
 
 
@@ -37,25 +44,41 @@ class Node:
 
 
 @dataclass(frozen=True)
+class Request:
+    """What a lease asks for, whoever asks."""
+
+    gpu: GpuAsk
+    cpus_millis: int
+    memory_bytes: int
+
+
+@dataclass(frozen=True)
 class Waiting:
-    """A queued lease's request. `node_id` is set when its workspace lies on that node."""
+    """A queued lease. `node_id` is set when its workspace lies on that node."""
 
     id: UUID
     name: str
-    gpu_count: int
-    gpu_model: str | None
-    cpus_millis: int
-    memory_bytes: int
+    request: Request
     wait: bool
     node_id: UUID | None = None
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """The cluster at one moment; `queue` is in the order of service."""
+    """The cluster at one moment; `queue` is in the order of service, `typical` is what usually comes, with weights."""
 
     nodes: Sequence[Node]
     queue: Sequence[Waiting]
+    typical: Sequence[tuple[Request, float]] = ()
+
+
+@dataclass(frozen=True)
+class Grant:
+    """A part of a device, in thousandths, with its memory."""
+
+    device: Device
+    share: int
+    memory_bytes: int
 
 
 @dataclass(frozen=True)
@@ -64,7 +87,7 @@ class Placement:
 
     lease: Waiting
     node: Node
-    devices: Sequence[Device]
+    grants: Sequence[Grant]
 
 
 @dataclass(frozen=True)

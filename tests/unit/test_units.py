@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from leasing import names, units
+from leasing import gpus, names, units
 from leasing.errors import Invalid, LeasingError
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
@@ -43,20 +43,6 @@ def test_what_is_no_size(text: str) -> None:
         units.parse_size(text)
 
 
-@pytest.mark.parametrize(
-    ("text", "ask"), [("0", (0, None)), ("2", (2, None)), ("A100", (1, "A100")), ("A100:2", (2, "A100"))]
-)
-def test_gpu_asks(text: str, ask: tuple[int, str | None]) -> None:
-    found = units.parse_gpu(text)
-    assert (found.count, found.model) == ask
-
-
-@pytest.mark.parametrize("text", ["", "-1", "A100:0", ":2", "A100:", "99999", "A100:x", "a'b", "A100:2:3"])
-def test_what_is_no_gpu_ask(text: str) -> None:
-    with pytest.raises(Invalid):
-        units.parse_gpu(text)
-
-
 @pytest.mark.parametrize("text", ["", "0", "-1", "many", "1e3", "nan", "0.001"])
 def test_what_is_no_number_of_cpus(text: str) -> None:
     with pytest.raises(Invalid):
@@ -82,7 +68,7 @@ def test_any_text_is_read_or_refused_and_nothing_else(text: str) -> None:
         units.parse_duration,
         units.parse_size,
         units.parse_cpus,
-        units.parse_gpu,
+        gpus.parse_gpu,
         names.lease_name,
     ):
         try:
