@@ -21,6 +21,7 @@ from scheduler.policy.snapshot import Grant, Placement, Plan
 
 log = logging.getLogger(__name__)
 ACTOR = "planner"
+SAME_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
@@ -59,8 +60,12 @@ def commit(session: Session, plan: Plan, now: datetime) -> Committed:
             )  # fmt: skip
             refused += 1
     for lease_id, blockers in plan.blockers.items():
-        if (lease := waiting.get(lease_id)) is not None and lease.blockers != list(blockers):
+        if (lease := waiting.get(lease_id)) is None:
+            continue
+        if lease.blockers != list(blockers):
             lease.blockers = list(blockers)
+        if _moved(lease.expected_start, plan.expected.get(lease_id)):
+            lease.expected_start = plan.expected.get(lease_id)
     session.flush()
     return Committed(placed, refused, conflicts)
 
@@ -117,3 +122,10 @@ def _part(grant: Grant) -> str:
     if grant.share == WHOLE:
         return f"GPU {grant.device.index}"
     return f"{grant.share / 10:g} % of GPU {grant.device.index} with {format_size(grant.memory_bytes)}"
+
+
+def _moved(known: datetime | None, found: datetime | None) -> bool:
+    """Whether the forecast is news: one that slips by seconds, as time passes, is not."""
+    if known is None or found is None:
+        return known is not found
+    return abs((known - found).total_seconds()) > SAME_SECONDS

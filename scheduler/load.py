@@ -1,9 +1,9 @@
-"""Rows → snapshot: four statements, whatever the size of the cluster."""
+"""Rows → snapshot: a few statements, whatever the size of the cluster."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -11,13 +11,13 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from leasing.gpus import WHOLE, GpuAsk
+from leasing.model import Allocation, DeviceUsage, Lease, NodeUsage, Run, Workspace
 from leasing.model import Device as DeviceRow
-from leasing.model import DeviceUsage, Lease, NodeUsage, Workspace
 from leasing.model import Node as NodeRow
 from leasing.service.cluster import unfit
 from leasing.states import DeviceHealth, LeaseState, NodeHealth, NodeIntent
 from leasing.units import format_size
-from scheduler.policy.snapshot import Device, Node, Request, Snapshot, Waiting
+from scheduler.policy.snapshot import Device, Held, Node, Request, Snapshot, Waiting
 
 LATELY, KINDS = 500, 64
 """What is typical is taken from so many requests, and at most so many kinds of them."""
@@ -29,14 +29,42 @@ ASKED = (
 def queue(session: Session, now: datetime) -> list[Waiting]:
     """Who waits, in the order of service. A lease that may not be tried again yet is not among them."""
     rows = session.execute(
-        sa.select(Lease.id, Lease.name, Lease.wait, Workspace.node_id, *ASKED)
+        sa.select(Lease.id, Lease.name, Lease.wait, Workspace.node_id, Lease.ttl_seconds, Lease.until, *ASKED)
         .outerjoin(Workspace, Workspace.id == Lease.workspace_id)
         .where(Lease.state == LeaseState.QUEUED, sa.or_(Lease.retry_at.is_(None), Lease.retry_at <= now))
         .order_by(Lease.priority.desc(), Lease.arrival)
     )
     return [
-        Waiting(lease_id, name, _request(*asked), wait, node_id)
-        for lease_id, name, wait, node_id, *asked in rows
+        Waiting(lease_id, name, _request(*asked), wait, node_id, float(seconds or 0), until)
+        for lease_id, name, wait, node_id, seconds, until, *asked in rows
+    ]
+
+
+def held(session: Session, now: datetime) -> list[Held]:
+    """What is taken, by whom that has not ended, with when it will be free; a lease being stopped is about to be."""
+    parts: dict[UUID, list[tuple[UUID, int, int]]] = defaultdict(list)
+    for run_id, device_id, share, memory in session.execute(
+        sa.select(Allocation.run_id, Allocation.device_id, Allocation.share, Allocation.memory_bytes).where(
+            Allocation.released_at.is_(None)
+        )
+    ):
+        parts[run_id].append((device_id, share, memory))
+    rows = session.execute(
+        sa.select(Run, Lease.state, Lease.ends_at, Lease.until, Lease.ttl_seconds)
+        .join(Lease, Lease.id == Run.lease_id)
+        .where(Run.released_at.is_(None))
+    )
+    return [
+        Held(
+            run.node_id,
+            run.cpus_millis,
+            run.memory_bytes,
+            parts[run.id],
+            now
+            if state == LeaseState.STOPPING
+            else ends_at or until or now + timedelta(seconds=seconds or 0),
+        )
+        for run, state, ends_at, until, seconds in rows
     ]
 
 
@@ -98,7 +126,9 @@ def nodes(session: Session, now: datetime, *, disk_reserve_bytes: int) -> list[N
 
 def snapshot(session: Session, waiting: list[Waiting], now: datetime, *, disk_reserve_bytes: int) -> Snapshot:
     """The whole picture for those that wait."""
-    return Snapshot(nodes(session, now, disk_reserve_bytes=disk_reserve_bytes), waiting, typical(session))
+    return Snapshot(
+        nodes(session, now, disk_reserve_bytes=disk_reserve_bytes), waiting, typical(session), now
+    )
 
 
 def _closed(node: NodeRow, disk_reserve_bytes: int) -> str | None:

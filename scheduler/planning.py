@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
@@ -37,7 +38,10 @@ def run_once(
         if not waiting:
             return Committed(0, 0, 0)
         snapshot = load.snapshot(session, waiting, moment, disk_reserve_bytes=settings.disk_reserve_bytes)
-        done = commit(session, plan(snapshot), moment)
+        made = plan(snapshot)
+        if made.blockers:  # only where somebody has to wait does it matter when others leave
+            made = plan(replace(snapshot, held=load.held(session, moment)))
+        done = commit(session, made, moment)
         if done.placed:
             placed(session)
     if done.placed or done.refused or done.conflicts:

@@ -65,7 +65,7 @@ def queue(json: Json = False) -> None:
         show.as_json(page)
         return
     show.table(
-        ["#", "LEASE", "OWNER", "GPU", "CPUS", "MEMORY", "SINCE", "WHY"],
+        ["#", "LEASE", "OWNER", "GPU", "CPUS", "MEMORY", "SINCE", "STARTS", "WHY"],
         [
             [
                 str(one["position"]),
@@ -75,6 +75,7 @@ def queue(json: Json = False) -> None:
                 f"{one['cpus']:g}",
                 format_size(one["memory_bytes"]),
                 show.moment(one["queued_at"]),
+                show.moment(one.get("expected_start")),
                 one["blockers"][0] if one["blockers"] else "",
             ]
             for one in page["items"]

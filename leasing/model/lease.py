@@ -83,6 +83,8 @@ class Lease(Base):
     """What its start is doing now, in one line."""
     blockers: Mapped[list[Any]] = mapped_column(JSONB, server_default=text("'[]'"))
     """Why it waits, as the planner last saw it: one sentence each."""
+    expected_start: Mapped[datetime | None]
+    """While it waits: when there will probably be room; None where deadlines do not tell."""
     attempts: Mapped[int] = mapped_column(server_default="0")
     retry_at: Mapped[datetime | None]
     claim_owner: Mapped[str | None]

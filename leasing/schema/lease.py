@@ -182,6 +182,8 @@ class WhyOut(Wire):
     summary: str
     position: int | None
     blockers: list[str]
+    expected_start: datetime | None = None
+    """While it waits: when there will probably be room, by the deadlines of those before it."""
 
 
 class QueueEntryOut(Wire):
@@ -193,6 +195,7 @@ class QueueEntryOut(Wire):
     memory_bytes: int
     queued_at: datetime
     blockers: list[str]
+    expected_start: datetime | None = None
 
 
 class QueuePage(Wire):

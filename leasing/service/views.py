@@ -116,6 +116,7 @@ def queue(session: Session) -> QueuePage:
                 memory_bytes=lease.memory_bytes,
                 queued_at=lease.queued_at,
                 blockers=lease.blockers,
+                expected_start=lease.expected_start,
             )
             for position, (lease, owner) in enumerate(rows, start=1)
         ]
@@ -130,6 +131,7 @@ def why(session: Session, lease: Lease, *, now: datetime) -> WhyOut:
         summary=_summary(lease, position, now),
         position=position,
         blockers=lease.blockers if position else [],
+        expected_start=lease.expected_start if position else None,
     )
 
 
@@ -184,7 +186,9 @@ def _leases_out(
             oom_killed=lease.oom_killed,
             last_log=lease.last_log,
             idle=_idle(lease, now),
-            queue=QueueOut(position=positions[lease.id], expected_start=None, blockers=lease.blockers)
+            queue=QueueOut(
+                position=positions[lease.id], expected_start=lease.expected_start, blockers=lease.blockers
+            )
             if lease.id in positions
             else None,
         )

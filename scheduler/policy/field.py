@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -70,18 +70,23 @@ class Field:
 
     def take(self, want: Want, node: int, devices: Sequence[int]) -> None:
         """Note that the request goes there."""
-        self._move(want, node, devices, -1.0)
+        parts = [(device, -want.share, -want.device_memory_bytes) for device in devices]
+        self.change(node, -want.cpus_millis, -want.memory_bytes, parts)
 
     def give_back(self, want: Want, node: int, devices: Sequence[int]) -> None:
         """Note that it has left."""
-        self._move(want, node, devices, 1.0)
+        parts = [(device, want.share, want.device_memory_bytes) for device in devices]
+        self.change(node, want.cpus_millis, want.memory_bytes, parts)
 
-    def _move(self, want: Want, node: int, devices: Sequence[int], sign: float) -> None:
-        self.cpus[node] += sign * want.cpus_millis
-        self.memory[node] += sign * want.memory_bytes
-        for device in devices:
-            self.share[node, device] += sign * want.share
-            self.device_memory[node, device] += sign * want.device_memory_bytes
+    def change(
+        self, node: int, cpus_millis: int, memory_bytes: int, devices: Iterable[tuple[int, int, int]]
+    ) -> None:
+        """Add to what is left of a node, and of its devices: place, share and memory of each."""
+        self.cpus[node] += cpus_millis
+        self.memory[node] += memory_bytes
+        for device, share, memory in devices:
+            self.share[node, device] += share
+            self.device_memory[node, device] += memory
         self.changes.append(node)
 
     def accepts(self, want: Want, nodes: Indices) -> NDArray[np.bool_]:

@@ -1,6 +1,8 @@
-"""Snapshot → plan: first in, first out.
+"""Snapshot → plan: first come, first served, and nobody later delays anybody earlier.
 
-A lease that must wait keeps everyone behind it waiting, so that a stream of small leases can never starve a large one.
+A lease that must wait keeps those behind it waiting, so that a stream of small leases can never starve a large one.
+Only who is proven not to delay anybody may go ahead (see `backfill`). A lease that would not fit even if everybody left
+waits for a node or a device to come back, and keeps nobody waiting.
 """
 
 from __future__ import annotations
@@ -8,7 +10,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from uuid import UUID
 
+from scheduler.policy.backfill import Backfill
 from scheduler.policy.filters import refusals
+from scheduler.policy.forecast import forecast
 from scheduler.policy.rooms import Rooms
 from scheduler.policy.snapshot import Node, Placement, Plan, Snapshot, Waiting
 
@@ -17,27 +21,46 @@ NODES_NAMED = 4
 
 
 def plan(snapshot: Snapshot) -> Plan:
-    """Placements for the head of the queue for as long as there is room; blockers for the rest.
+    """Placements, in the order of the queue as far as there is room; blockers and an expected start for the rest.
 
     A lease that would not wait is refused when it cannot have its place in this very plan.
     """
     rooms = Rooms(snapshot)
+    backfill = Backfill(snapshot, rooms) if snapshot.held is not None else None
+    held = list(snapshot.held or ())
     placements: list[Placement] = []
     refused: list[tuple[Waiting, str]] = []
+    waiting: list[Waiting] = []
     blockers: dict[UUID, Sequence[str]] = {}
-    ahead = 0
+    emptied: Rooms | None = None
     for lease in snapshot.queue:
-        placement = None if ahead else rooms.place(lease)
+        placement = None
+        if not waiting:
+            placement = rooms.place(lease)
+        elif backfill is not None:
+            placement = backfill.place(lease, waiting, held)
         if placement is not None:
             placements.append(placement)
+            held.append(placement.held(lease.end(snapshot.at)))
             continue
-        reasons = _reasons(lease, rooms.nodes, ahead)
+        reasons = _reasons(lease, rooms.nodes, len(waiting))
         if lease.wait:
             blockers[lease.id] = reasons
-            ahead += 1
+            emptied = emptied or _emptied(snapshot)
+            if snapshot.held is None or emptied.has_room(lease):
+                waiting.append(lease)
         else:
             refused.append((lease, "; ".join(reasons)))
-    return Plan(placements, refused, blockers)
+    expected = forecast(snapshot, rooms.nodes, held, waiting) if snapshot.held is not None else {}
+    return Plan(placements, refused, blockers, expected)
+
+
+def _emptied(snapshot: Snapshot) -> Rooms:
+    """The cluster, had everybody left."""
+    rooms = Rooms(snapshot)
+    for one in snapshot.held or ():
+        rooms.give_back(one)
+    return rooms
 
 
 def _reasons(lease: Waiting, nodes: Sequence[Node], ahead: int) -> list[str]:

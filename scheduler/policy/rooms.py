@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 
 from leasing.gpus import WHOLE, GpuAsk
 from scheduler.policy.field import Field, FieldDevice, Want
 from scheduler.policy.filters import grants
 from scheduler.policy.placer import Placer, Spot
-from scheduler.policy.snapshot import Device, Node, Placement, Request, Snapshot, Waiting
+from scheduler.policy.snapshot import Device, Held, Node, Placement, Request, Snapshot, Waiting
 from scheduler.policy.topology import best_connected
 
+FOR_EVER = datetime.max.replace(tzinfo=UTC)
 Kind = tuple[str, int, bool]
 """Model, memory and whether it is a MIG instance: devices of one kind are alike for every ask."""
 
@@ -49,6 +51,14 @@ class Rooms:
 
     def place(self, lease: Waiting) -> Placement | None:
         """The best place there is for the lease, now taken; None if there is none."""
+        found = self._best(lease)
+        return None if found is None else self._take(lease, *found)
+
+    def has_room(self, lease: Waiting) -> bool:
+        """Whether there is a place for it."""
+        return self._best(lease) is not None
+
+    def _best(self, lease: Waiting) -> tuple[Want, Spot] | None:
         wants = self._wanted.get(lease.request)
         if wants is None:
             wants = self._wanted[lease.request] = self._wants(lease.request)
@@ -57,45 +67,57 @@ class Rooms:
             only = self._by_id.get(lease.node_id)
             if only is None:
                 return None
-        found = [
-            (spot.score, -order, want, spot)
-            for order, want in enumerate(wants)
-            if (spot := self._placer.best(want, only)) is not None
-        ]
-        if not found:
-            return None
-        _, _, want, spot = max(found, key=lambda one: one[:2])
-        return self._take(lease, want, spot)
+        found = [(want, spot) for want in wants if (spot := self._placer.best(want, only)) is not None]
+        return max(found, key=lambda one: one[1].score, default=None)
+
+    def give_back(self, held: Held) -> None:
+        """Its place is free again; of a node or device that is not offered nothing comes back."""
+        row = self._by_id.get(held.node_id)
+        if row is not None:
+            self._change(row, held, 1)
+
+    def take_again(self, held: Held) -> None:
+        """What was given back is taken after all."""
+        row = self._by_id.get(held.node_id)
+        if row is not None:
+            self._change(row, held, -1)
 
     def _take(self, lease: Waiting, want: Want, spot: Spot) -> Placement:
-        place = self._open[spot.node]
-        node, devices = self.nodes[place], self._devices[spot.node]
+        node = self.nodes[self._open[spot.node]]
         possible = {grant.device.id: grant for grant in grants(lease, node)}
         if want.count > 1:
             chosen: Sequence[Device] = best_connected(
                 [grant.device for grant in possible.values()], want.count, node.links
             )
         else:
-            chosen = [devices[index] for index in spot.devices]
+            chosen = [self._devices[spot.node][index] for index in spot.devices]
+        placement = Placement(lease, node, tuple(possible[device.id] for device in chosen))
+        self._change(spot.node, placement.held(FOR_EVER), -1)
+        return placement
+
+    def _change(self, row: int, held: Held, sign: int) -> None:
+        """Add (or with -1 take away) what is held, in the field and in the nodes that people are told of."""
+        node, devices = self.nodes[self._open[row]], self._devices[row]
         rows = {device.id: index for index, device in enumerate(devices)}
-        self._field.take(want, spot.node, [rows[device.id] for device in chosen])
-        granted = tuple(possible[device.id] for device in chosen)
-        left = {
-            grant.device.id: replace(
-                grant.device,
-                share_free=grant.device.share_free - grant.share,
-                memory_free_bytes=grant.device.memory_free_bytes - grant.memory_bytes,
+        parts = [
+            (rows[device_id], sign * share, sign * memory)
+            for device_id, share, memory in held.grants
+            if device_id in rows
+        ]
+        self._field.change(row, sign * held.cpus_millis, sign * held.memory_bytes, parts)
+        for index, share, memory in parts:
+            devices[index] = replace(
+                devices[index],
+                share_free=devices[index].share_free + share,
+                memory_free_bytes=devices[index].memory_free_bytes + memory,
             )
-            for grant in granted
-        }
-        self.nodes[place] = replace(
+        now = {device.id: device for device in devices}
+        self.nodes[self._open[row]] = replace(
             node,
-            cpus_free_millis=node.cpus_free_millis - want.cpus_millis,
-            memory_free_bytes=node.memory_free_bytes - want.memory_bytes,
-            devices=tuple(left.get(device.id, device) for device in node.devices),
+            cpus_free_millis=node.cpus_free_millis + sign * held.cpus_millis,
+            memory_free_bytes=node.memory_free_bytes + sign * held.memory_bytes,
+            devices=tuple(now.get(device.id, device) for device in node.devices),
         )
-        self._devices[spot.node] = [left.get(device.id, device) for device in devices]
-        return Placement(lease, node, granted)
 
     def _kind(self, device: Device) -> int:
         return self._kinds.setdefault((device.model, device.memory_bytes, device.instance), len(self._kinds))

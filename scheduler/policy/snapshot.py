@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 from leasing.gpus import GpuAsk
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True)
@@ -61,15 +64,13 @@ class Waiting:
     request: Request
     wait: bool
     node_id: UUID | None = None
+    seconds: float = 0.0
+    """How long it may run, once it starts; until a fixed moment if `until` is set."""
+    until: datetime | None = None
 
-
-@dataclass(frozen=True)
-class Snapshot:
-    """The cluster at one moment; `queue` is in the order of service, `typical` is what usually comes, with weights."""
-
-    nodes: Sequence[Node]
-    queue: Sequence[Waiting]
-    typical: Sequence[tuple[Request, float]] = ()
+    def end(self, start: datetime) -> datetime:
+        """Its deadline, were it to start then."""
+        return self.until if self.until is not None else start + timedelta(seconds=self.seconds)
 
 
 @dataclass(frozen=True)
@@ -82,12 +83,45 @@ class Grant:
 
 
 @dataclass(frozen=True)
+class Held:
+    """What a placed or running lease gives back at its deadline `until`. `grants`: device id, share, memory."""
+
+    node_id: UUID
+    cpus_millis: int
+    memory_bytes: int
+    grants: Sequence[tuple[UUID, int, int]]
+    until: datetime
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """The cluster at one moment; `queue` is in the order of service, `typical` is what usually comes, with weights."""
+
+    nodes: Sequence[Node]
+    queue: Sequence[Waiting]
+    typical: Sequence[tuple[Request, float]] = ()
+    at: datetime = EPOCH
+    held: Sequence[Held] | None = None
+    """None: not looked at. Then nothing is expected, and nobody goes ahead of one that waits."""
+
+
+@dataclass(frozen=True)
 class Placement:
     """This lease goes there, on these devices."""
 
     lease: Waiting
     node: Node
     grants: Sequence[Grant]
+
+    def held(self, until: datetime) -> Held:
+        """What it gives back then."""
+        return Held(
+            self.node.id,
+            self.lease.request.cpus_millis,
+            self.lease.request.memory_bytes,
+            [(grant.device.id, grant.share, grant.memory_bytes) for grant in self.grants],
+            until,
+        )
 
 
 @dataclass(frozen=True)
@@ -97,3 +131,5 @@ class Plan:
     placements: Sequence[Placement]
     refusals: Sequence[tuple[Waiting, str]]
     blockers: Mapping[UUID, Sequence[str]]
+    expected: Mapping[UUID, datetime | None] = field(default_factory=dict)
+    """When each that waits will probably start; None where deadlines do not tell."""

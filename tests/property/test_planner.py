@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid5
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from leasing.gpus import WHOLE, GpuAsk, parse_gpu
 from scheduler.policy.planner import plan
-from scheduler.policy.snapshot import Device, Node, Placement, Request, Snapshot, Waiting
+from scheduler.policy.snapshot import Device, Held, Node, Placement, Request, Snapshot, Waiting
 from scheduler.policy.topology import best_connected
 
 SPACE = UUID(int=7)
 GIB = 2**30
 MODELS = (("A100", 40 * GIB, False), ("H100", 80 * GIB, False), ("A100 MIG 1g.10gb", 10 * GIB, True))
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+ENDS = st.sampled_from([NOW + timedelta(minutes=minutes) for minutes in (-5, 10, 30, 60, 90, 600)])
 ASKS = (
     "0",
     "1",
@@ -84,7 +89,27 @@ def snapshots(draw: st.DrawFn) -> Snapshot:
         for number in range(draw(st.integers(0, 10)))
     ]
     typical = draw(st.lists(st.tuples(requests(), st.floats(0.1, 100)), max_size=4))
-    return Snapshot(cluster, queue, typical)
+    return Snapshot(cluster, queue, typical, NOW)
+
+
+@st.composite
+def busy(draw: st.DrawFn) -> Snapshot:
+    """With what is held of it: CPUs, memory and devices that were taken come back at deadlines."""
+    snapshot = draw(snapshots())
+    held = []
+    for node in snapshot.nodes:
+        for device in node.devices:
+            if device.share_free < WHOLE:
+                part = (device.id, WHOLE - device.share_free, device.memory_bytes - device.memory_free_bytes)
+                held.append(
+                    Held(node.id, draw(st.integers(0, 500)), draw(st.integers(0, 500)), [part], draw(ENDS))
+                )
+        if draw(st.booleans()):
+            held.append(Held(node.id, draw(st.integers(0, 4000)), draw(st.integers(0, 4000)), [], draw(ENDS)))
+    queue = [
+        replace(lease, seconds=draw(st.sampled_from([600.0, 3600.0, 7200.0]))) for lease in snapshot.queue
+    ]
+    return replace(snapshot, held=held, queue=queue)
 
 
 @given(snapshots())
@@ -136,6 +161,74 @@ def test_nobody_is_overtaken_by_a_later_arrival(snapshot: Snapshot) -> None:
     assert all(positions[one.lease.id] < waiting for one in made.placements)
 
 
+@given(busy())
+@settings(max_examples=200)
+def test_whoever_goes_ahead_delays_nobody(snapshot: Snapshot) -> None:
+    """Each that waits is foretold as early as had those who went ahead of it never asked."""
+    made = plan(snapshot)
+    positions = {lease.id: position for position, lease in enumerate(snapshot.queue)}
+    for waits, start in made.expected.items():
+        before = [lease for lease in snapshot.queue if positions[lease.id] <= positions[waits]]
+        alone = plan(replace(snapshot, queue=before)).expected.get(waits)
+        assert start is not None
+        assert alone is not None
+        assert start <= alone
+
+
+@given(busy())
+def test_what_is_foretold_comes_true_when_everybody_leaves_at_their_deadline(snapshot: Snapshot) -> None:
+    """The queue is played forward by plans: nobody starts later than was said at first."""
+    snapshot = replace(snapshot, queue=[replace(one, wait=True) for one in snapshot.queue])
+    made = plan(snapshot)
+    promised = {lease: start for lease, start in made.expected.items() if start is not None}
+    for _ in range(60):
+        held = [*(snapshot.held or ()), *(one.held(one.lease.end(snapshot.at)) for one in made.placements)]
+        for one in made.placements:
+            assert snapshot.at <= promised.get(one.lease.id, snapshot.at), one.lease.name
+        placed = {one.lease.id for one in made.placements}
+        nodes = _taken(snapshot.nodes, [one.held(NOW) for one in made.placements], -1)
+        if not held:
+            break
+        moment = max(min(one.until for one in held), snapshot.at)
+        leaving = [one for one in held if one.until <= moment]
+        snapshot = replace(
+            snapshot,
+            nodes=_taken(nodes, leaving, 1),
+            held=[one for one in held if one.until > moment],
+            queue=[lease for lease in snapshot.queue if lease.id not in placed],
+            at=moment,
+        )
+        made = plan(snapshot)
+
+
+def _taken(nodes: Sequence[Node], held: Sequence[Held], sign: int) -> list[Node]:
+    """The nodes with that given back (1) or taken (-1)."""
+    found = []
+    for node in nodes:
+        mine = [one for one in held if one.node_id == node.id]
+        share, memory = Counter[UUID](), Counter[UUID]()
+        for one in mine:
+            for device_id, part, size in one.grants:
+                share[device_id] += sign * part
+                memory[device_id] += sign * size
+        found.append(
+            replace(
+                node,
+                cpus_free_millis=node.cpus_free_millis + sign * sum(one.cpus_millis for one in mine),
+                memory_free_bytes=node.memory_free_bytes + sign * sum(one.memory_bytes for one in mine),
+                devices=tuple(
+                    replace(
+                        device,
+                        share_free=device.share_free + share[device.id],
+                        memory_free_bytes=device.memory_free_bytes + memory[device.id],
+                    )
+                    for device in node.devices
+                ),
+            )
+        )
+    return found
+
+
 @given(snapshots())
 def test_a_plan_made_again_is_the_same(snapshot: Snapshot) -> None:
     assert plan(snapshot) == plan(snapshot)
@@ -183,3 +276,24 @@ def test_memory_is_asked_of_the_device_that_loses_least_by_it() -> None:
     first, second = plan(Snapshot([node], [waiting("20GB", "a"), waiting("60GB", "b")])).placements
     assert [one.grants[0].device.memory_bytes // GIB for one in (first, second)] == [24, 80]
     assert second.grants[0].share == 750
+
+
+def test_who_is_over_in_time_goes_ahead_and_who_is_not_waits() -> None:
+    until = NOW + timedelta(hours=1)
+    node = Node(uuid5(SPACE, "n"), "n", 1000, 1000, [device(0), device(1, used=WHOLE)])
+    other = Held(node.id, 0, 0, [(device(1).id, WHOLE, 40 * GIB)], until)
+    both = replace(waiting("2", "both"), seconds=3600)
+    short, long = replace(waiting("1", "short"), seconds=3600), replace(waiting("1", "long"), seconds=3601)
+    for later, goes in ((short, True), (long, False)):
+        made = plan(Snapshot([node], [both, later], at=NOW, held=[other]))
+        assert [one.lease.name for one in made.placements] == (["short"] if goes else [])
+        assert made.expected[both.id] == until
+
+
+def test_who_waits_for_a_node_to_come_back_keeps_nobody_waiting() -> None:
+    node = Node(uuid5(SPACE, "n"), "n", 1000, 1000, [device(0)])
+    bound = replace(waiting("0", "bound"), node_id=uuid5(SPACE, "away"))
+    made = plan(Snapshot([node], [bound, waiting("1", "next")], at=NOW, held=[]))
+    assert [one.lease.name for one in made.placements] == ["next"]
+    assert bound.id in made.blockers
+    assert bound.id not in made.expected

@@ -52,5 +52,7 @@ def on_terminal(
             shown += os.read(screen, 65536)
         except OSError:
             break  # what reading a terminal says whose last process has gone
-    os.close(screen)
-    return child.wait(10), shown.decode()
+    try:
+        return child.wait(10), shown.decode()
+    finally:
+        os.close(screen)  # not sooner: who is still on its way out would be told that its terminal hung up

@@ -1,0 +1,67 @@
+"""May a lease start although others wait before it? Only if none of them starts later for it.
+
+Conservative backfilling (Mu'alem and Feitelson, 2001): the forecast of everybody ahead, made with and without the lease
+in its place, must not get worse. Whoever is over before the first of them can start harms nobody.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from uuid import UUID
+
+from scheduler.policy.forecast import forecast
+from scheduler.policy.rooms import Rooms
+from scheduler.policy.snapshot import Held, Placement, Snapshot, Waiting
+
+TRIES = 16
+"""Full comparisons a plan; each plays the queue forward."""
+
+
+class Backfill:
+    """Decides within one plan, for one lease after the other."""
+
+    def __init__(self, snapshot: Snapshot, rooms: Rooms) -> None:
+        self._snapshot = snapshot
+        self._rooms = rooms
+        self._tries = TRIES
+        self._known: tuple[int, int, dict[UUID, datetime | None]] | None = None
+
+    def place(self, lease: Waiting, ahead: Sequence[Waiting], held: Sequence[Held]) -> Placement | None:
+        """A place for it that delays nobody `ahead`; `held` is everything placed so far. None without such a place."""
+        placement = self._rooms.place(lease)
+        if placement is None:
+            return None
+        mine = placement.held(lease.end(self._snapshot.at))
+        if self._harmless(mine, ahead, held):
+            return placement
+        self._rooms.give_back(mine)
+        return None
+
+    def _harmless(self, mine: Held, ahead: Sequence[Waiting], held: Sequence[Held]) -> bool:
+        before = self._before(mine, ahead, held)
+        starts = [start for start in before.values() if start is not None]
+        if len(starts) < len(before):
+            return False  # of somebody nothing is known, so nothing can be promised
+        if mine.until <= min(starts):
+            return True
+        if not self._tries:
+            return False
+        self._tries -= 1
+        after = forecast(self._snapshot, self._rooms.nodes, [*held, mine], ahead)
+        return all(
+            (start := after[lease_id]) is not None and start <= then
+            for lease_id, then in before.items()
+            if then is not None
+        )
+
+    def _before(
+        self, mine: Held, ahead: Sequence[Waiting], held: Sequence[Held]
+    ) -> dict[UUID, datetime | None]:
+        """The forecast without it; the same until somebody is placed or has to wait."""
+        if self._known is None or self._known[:2] != (len(ahead), len(held)):
+            self._rooms.give_back(mine)
+            found = forecast(self._snapshot, self._rooms.nodes, held, ahead)
+            self._rooms.take_again(mine)
+            self._known = (len(ahead), len(held), found)
+        return self._known[2]
