@@ -33,10 +33,17 @@ class Backfill:
         if placement is None:
             return None
         mine = placement.held(lease.end(self._snapshot.at))
-        if self._harmless(mine, ahead, held):
+        if not ahead or self._harmless(mine, ahead, held):
             return placement
         self._rooms.give_back(mine)
         return None
+
+    def would_start(self, lease: Waiting, ahead: Sequence[Waiting], held: Sequence[Held]) -> bool:
+        """Whether it would have a place; none is taken."""
+        placement = self.place(lease, ahead, held)
+        if placement is not None:
+            self._rooms.give_back(placement.held(lease.end(self._snapshot.at)))
+        return placement is not None
 
     def _harmless(self, mine: Held, ahead: Sequence[Waiting], held: Sequence[Held]) -> bool:
         before = self._before(mine, ahead, held)

@@ -8,14 +8,18 @@ waits for a node or a device to come back, and keeps nobody waiting.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from uuid import UUID
 
+from scheduler.policy.advice import advice
 from scheduler.policy.backfill import Backfill
 from scheduler.policy.filters import refusals
 from scheduler.policy.forecast import forecast
 from scheduler.policy.rooms import Rooms
 from scheduler.policy.snapshot import Node, Placement, Plan, Snapshot, Waiting
 
+ADVISED = 8
+"""So many of those that wait are told what would start them now."""
 NODES_NAMED = 4
 """Of a large cluster so many nodes are named with their reasons; the rest are counted."""
 
@@ -51,7 +55,20 @@ def plan(snapshot: Snapshot) -> Plan:
                 waiting.append(lease)
         else:
             refused.append((lease, "; ".join(reasons)))
-    expected = forecast(snapshot, rooms.nodes, held, waiting) if snapshot.held is not None else {}
+    if backfill is None:
+        return Plan(placements, refused, blockers)
+    expected = forecast(snapshot, rooms.nodes, held, waiting)
+    for position, lease in enumerate(waiting[:ADVISED]):
+        ahead = waiting[:position]
+        said = advice(
+            lease,
+            rooms.nodes,
+            at=snapshot.at,
+            first_start=min((start for one in ahead if (start := expected[one.id])), default=None),
+            would_start=partial(backfill.would_start, ahead=ahead, held=held),
+        )
+        if said is not None:
+            blockers[lease.id] = [*blockers[lease.id], said]
     return Plan(placements, refused, blockers, expected)
 
 

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from leasing.gpus import WHOLE, GpuAsk, parse_gpu
+from leasing.units import parse_cpus, parse_duration, parse_size
 from scheduler.policy.planner import plan
 from scheduler.policy.snapshot import Device, Held, Node, Placement, Request, Snapshot, Waiting
 from scheduler.policy.topology import best_connected
@@ -151,6 +152,35 @@ def test_everybody_is_placed_refused_or_told_why(snapshot: Snapshot) -> None:
     for lease_id, reasons in made.blockers.items():
         ahead = sum("ahead in the queue" in reason for reason in reasons)
         assert ahead or len(reasons) == max(1, len(snapshot.nodes)), lease_id
+
+
+@given(busy())
+def test_what_is_advised_is_so(snapshot: Snapshot) -> None:
+    """Asked for as advised, in its own place in the queue, the lease starts."""
+    made = plan(snapshot)
+    by_id = {lease.id: lease for lease in snapshot.queue}
+    for lease_id, reasons in made.blockers.items():
+        if not reasons[-1].startswith("it would start now with "):
+            continue
+        lease, (option, value) = by_id[lease_id], reasons[-1].split()[-2:]
+        match option:
+            case "--for":
+                changed = replace(lease, seconds=float(parse_duration(value)))
+            case "--gpu":
+                changed = replace(lease, request=replace(lease.request, gpu=parse_gpu(value)))
+            case "--cpus":
+                changed = replace(lease, request=replace(lease.request, cpus_millis=parse_cpus(value)))
+            case _:
+                changed = replace(lease, request=replace(lease.request, memory_bytes=parse_size(value)))
+        gone = {one.lease.id for one in made.placements} | {one.id for one, _ in made.refusals}
+        # those that were placed stay placed: the advice is about now, after this plan
+        later = replace(
+            snapshot,
+            nodes=_taken(snapshot.nodes, [one.held(NOW) for one in made.placements], -1),
+            held=[*(snapshot.held or ()), *(one.held(one.lease.end(NOW)) for one in made.placements)],
+            queue=[changed if one.id == lease_id else one for one in snapshot.queue if one.id not in gone],
+        )
+        assert lease_id in {one.lease.id for one in plan(later).placements}, reasons[-1]
 
 
 @given(snapshots())
@@ -297,3 +327,22 @@ def test_who_waits_for_a_node_to_come_back_keeps_nobody_waiting() -> None:
     assert [one.lease.name for one in made.placements] == ["next"]
     assert bound.id in made.blockers
     assert bound.id not in made.expected
+
+
+def test_the_smallest_change_that_would_start_it_is_told() -> None:
+    until = NOW + timedelta(hours=1, minutes=2)
+    node = Node(uuid5(SPACE, "n"), "n", 1000, 2**30, [device(0), device(1, used=WHOLE)])
+    held = [Held(node.id, 3000, 0, [(device(1).id, WHOLE, 40 * GIB)], until)]
+    both, long = replace(waiting("2", "both"), seconds=3600), replace(waiting("1", "long"), seconds=7200)
+    many = replace(waiting("0", "many"), request=Request(GpuAsk(0), 4000, 1))
+    for queue, told in (
+        ([both], "it would start now with --gpu 1"),
+        ([both, long], "it would start now with --for 1h"),
+        ([many], "it would start now with --cpus 1"),
+    ):
+        made = plan(Snapshot([node], queue, at=NOW, held=held))
+        assert made.blockers[queue[-1].id][-1] == told
+    full = replace(node, devices=[device(0, used=WHOLE), device(1, used=WHOLE)])
+    taken = [*held, Held(node.id, 0, 0, [(device(0).id, WHOLE, 40 * GIB)], until)]
+    made = plan(Snapshot([full], [both], at=NOW, held=taken))
+    assert made.blockers[both.id] == ["n: needs 2 GPUs, 0 free"], "nothing that is still a GPU would do"
