@@ -88,7 +88,7 @@ def _gpus(offer: dict[str, Any]) -> str:
     free, total = offer["devices_free"], offer["devices_total"]
     whole = [f"{free.get(model, 0)} of {total[model]} {model}" for model in sorted(total)]
     parts = [
-        f"{one['share'] / 1000:g} of a {one['model']} with {format_size(one['memory_bytes'])}"
+        f"{one['share'] / 1000:g} of one {one['model']} with {format_size(one['memory_bytes'])}"
         for one in offer.get("parts_free", [])
     ]
     return ", ".join([*whole, *parts]) or "none"

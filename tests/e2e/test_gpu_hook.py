@@ -117,7 +117,8 @@ def test_an_unknown_device_fails_in_clear_words_and_leaves_nothing(driver: Docke
 @pytest.fixture
 def stack(engine: SecondEngine, driver: DockerDriver, nvml: FakeNvml) -> Iterator[Stack]:
     """A platform on that engine, whose sampler sees the same eight devices."""
-    with running(engine.environment | nvml.environment()) as made:
+    quota = {"LEASING_LIMITS_DEVICES_PER_USER": "16"}
+    with running(engine.environment | nvml.environment() | quota) as made:
         until(
             lambda: len(made.json("admin", "devices", "ls")["items"]) == 8, what="the sampler's first report"
         )
@@ -140,3 +141,19 @@ def test_leases_of_the_platform_see_exactly_their_own(stack: Stack, engine: Seco
     stack.lease("release", "pair")
     until(lambda: stack.state("pair") == "ended", what="the end")
     assert len(engine.docker("ps", "-aq").split()) == 1
+
+
+def test_leases_that_share_a_device_both_see_it_and_no_other(stack: Stack) -> None:
+    small = ("--cpus", "0.1", "--memory", "64M", "--image", gpus.IMAGE)
+    held = {}
+    for name, ask in (("half", "0.5"), ("other", "0.5"), ("third", "0.5")):
+        stack.lease("up", name, "--gpu", ask, *small, "--", "sleep", "600")
+        (device,) = stack.json("show", name)["devices"]
+        held[name] = device["uuid"]
+        assert device["share"] == 500
+        assert stack.lease("exec", name, "--", *gpus.SHOW).stdout.split() == [device["uuid"]]
+    assert held["half"] == held["other"] != held["third"]
+    assert "0.5 of one NVIDIA A100" in stack.lease("offers").stdout
+    stack.lease("up", "all", "--gpu", "8", "--detach", *small, "--", "sleep", "600")
+    until(lambda: "it would start now with --gpu 6" in stack.lease("why", "all").stdout, what="advice")
+    stack.lease("release", "all")
