@@ -58,17 +58,17 @@ class Trace:
 
     def arrivals(self, seed: int, load: float = 1.3) -> Iterator[Want]:
         """The requests shuffled, then drawn again, until what was asked for reaches `load` times the capacity."""
-        dice, asked = random.Random(f"arrivals {seed}"), 0
+        dice, asked, target = random.Random(f"arrivals {seed}"), 0, load * self.capacity
         wants = dice.sample(self.wants, len(self.wants))
         while True:
             want = wants.pop() if wants else dice.choice(self.wants)
             asked += amount(want)
             yield want
-            if asked >= load * self.capacity:
+            if asked >= target:
                 return
 
-    def typical(self) -> list[tuple[Want, float]]:
-        """The most frequent kinds of request with their parts of them, memory left out of account."""
+    def typical(self, part: float = COVERED) -> list[tuple[Want, float]]:
+        """The most frequent kinds of request, that make up this part, with their weights; memory is left out."""
         kinds = Counter(
             Want(want.cpus_millis, 0, want.count, want.share, models=want.models) for want in self.wants
         )
@@ -82,7 +82,7 @@ class Trace:
         for want, number in ranked:
             kept.append((want, number))
             covered += number
-            if covered >= COVERED * len(self.wants):
+            if covered >= part * len(self.wants):
                 break
         return [(want, number / covered) for want, number in kept]
 
