@@ -9,16 +9,20 @@ from typing import NamedTuple
 import numpy as np
 
 from scheduler.policy.field import WHOLE, Field, Floats, Indices, Want
-from scheduler.policy.fragmentation import Fragmentation
+from scheduler.policy.waste import waste
 
-# What a thousandth of a device is worth in the score, beside one that became a fragment. Chosen on the public trace's
-# seeds 1 and 2 and checked on others; see docs/decisions.
-LEFT = 0.15
-"""Of each device's worth left on the node: keep whole nodes for whoever asks for much."""
-GPU_HEAVY = 1.5
-"""Of devices left beyond the CPUs left, both as parts of what the node has: they may never find their CPUs."""
-CPU_HEAVY = 0.3
-"""Of CPUs left beyond the devices left."""
+# In thousandths of a device, like the waste that a placement brings.
+LEFT = 0.05 / 8
+"""For each thousandth left on the node: fill nodes up, and keep empty ones for whoever asks for much."""
+GPU_HEAVY = 500.0
+"""For all of a node's devices left beyond its CPUs left, both as parts of what it has: they may never find CPUs."""
+CPU_HEAVY = 100.0
+"""For all of its CPUs left beyond its devices left."""
+KEPT, EMPTY = 0.05, 1000.0
+"""While no more than this part of the largest nodes (one at least) is empty, what using one of them up in part costs:
+requests for whole nodes would wait long until one falls empty by itself."""
+ROUNDED = 6
+"""Decimals of a score: sums in another order must not decide between equals."""
 
 
 class Spot(NamedTuple):
@@ -42,10 +46,15 @@ class Placer:
     """Answers one request at a time. Scores are kept by kind of request, and only changed nodes are looked at again."""
 
     def __init__(self, field: Field, typical: Sequence[tuple[Want, float]]) -> None:
-        """`typical`: what usually comes, with weights; see `Fragmentation`."""
+        """`typical`: what usually comes, with weights; see `waste`."""
         self._field = field
-        self._fragmentation = Fragmentation(field, typical)
+        self._waste = waste(typical)
         self._known: dict[Want, _Known] = {}
+        most = field.all_shares.max(initial=0.0)
+        self._large = (field.all_shares == most) & (most > WHOLE)
+        self._keep = max(1.0, KEPT * self._large.sum())
+        self._empty = field.share.sum(axis=1) == field.all_shares
+        self._seen = len(field.changes)
 
     def best(self, want: Want, only: int | None = None) -> Spot | None:
         """Where it goes, on that node `only` if one is named; None when there is no room. Ties go to the first node.
@@ -60,10 +69,22 @@ class Placer:
             self._renew(want, known)
         if not len(known.score):
             return None
-        node = int(np.argmax(known.score)) if only is None else only
+        node = self._node(want, known.score) if only is None else only
         if known.score[node] == -np.inf:
             return None
         return Spot(node, self._devices(want, node, int(known.device[node])), float(known.score[node]))
+
+    def _node(self, want: Want, score: Floats) -> int:
+        """The best; another than one of the last empty large ones, if there is another."""
+        field, node = self._field, int(score.argmax())
+        whole = field.all_shares[node]
+        if not self._large[node] or field.share[node].sum() < whole or want.count * want.share == whole:
+            return node
+        changed = list(set(field.changes[self._seen :]))
+        self._seen = len(field.changes)
+        self._empty[changed] = field.share[changed].sum(axis=1) == field.all_shares[changed]
+        empty = self._empty & self._large
+        return node if empty.sum() > self._keep else int((score - EMPTY * empty).argmax())
 
     def _devices(self, want: Want, node: int, chosen: int) -> tuple[int, ...]:
         if want.count == 0:
@@ -88,49 +109,35 @@ class Placer:
     def _judge(self, want: Want, known: _Known, nodes: Indices) -> None:
         """Fill in the scores of those of `nodes` that have room; higher is better."""
         field = self._field
-        fits = (field.cpus[nodes] >= want.cpus_millis) & (field.memory[nodes] >= want.memory_bytes)
+        room = (field.cpus[nodes] >= want.cpus_millis) & (field.memory[nodes] >= want.memory_bytes)
         accepts = field.accepts(want, nodes) if want.count else None
         if accepts is not None:
-            fits &= accepts.sum(axis=1) >= want.count
-            accepts = accepts[fits]
-        nodes = nodes[fits]
+            room &= accepts.sum(axis=1) >= want.count
+            accepts = accepts[room]
+        nodes = nodes[room]
         if not len(nodes):
             return
-        before = self._fragmentation.of(nodes, field.cpus[nodes], field.share[nodes])
-        if accepts is None:
-            known.score[nodes] = self._score(want, nodes, field.share[nodes], before)
-        elif want.count > 1:
-            share = field.share[nodes].copy()
-            chosen = accepts & (np.cumsum(accepts, axis=1) <= want.count)
-            share[chosen] -= want.share
-            known.score[nodes] = self._score(want, nodes, share, before)
-        else:
-            self._judge_each_device(want, known, nodes, accepts, before)
+        cost: Floats = np.zeros(len(nodes))
+        if accepts is not None:
+            share = field.share[nodes].astype(np.int64)
+            wasted = self._waste[np.maximum(share - want.share, 0)] - self._waste[share]
+            if want.count == 1:
+                wasted[~accepts] = np.inf
+                device = wasted.argmin(axis=1)
+                known.device[nodes] = device
+                cost = wasted[np.arange(len(nodes)), device]
+            else:
+                chosen = accepts & (np.cumsum(accepts, axis=1) <= want.count)
+                cost = (wasted * chosen).sum(axis=1)
+        known.score[nodes] = np.round(-cost - self._burden(want, nodes), ROUNDED)
 
-    def _judge_each_device(
-        self, want: Want, known: _Known, nodes: Indices, accepts: np.ndarray, before: Floats
-    ) -> None:
-        """One device: which of the node's is a part of the choice. Devices that are equally full are one candidate."""
-        row, device = np.nonzero(accepts)
-        left = self._field.share[nodes[row], device]
-        _, first = np.unique(row * (2.0 * WHOLE) + left, return_index=True)
-        row, device = row[first], device[first]
-        share = self._field.share[nodes[row]].copy()
-        share[np.arange(len(row)), device] -= want.share
-        score = self._score(want, nodes[row], share, before[row])
-        order = np.lexsort((device, -score, row))
-        _, first = np.unique(row[order], return_index=True)
-        best = order[first]
-        known.score[nodes[row[best]]] = score[best]
-        known.device[nodes[row[best]]] = device[best]
-
-    def _score(self, want: Want, nodes: Indices, share: Floats, before: Floats) -> Floats:
-        """What the placement saves (negative: costs), in thousandths of devices."""
+    def _burden(self, want: Want, nodes: Indices) -> Floats:
+        """What the node as it will be is worth less for, whichever of its devices are taken."""
         field = self._field
+        left = field.share[nodes].sum(axis=1) - want.count * want.share
         cpus = field.cpus[nodes] - want.cpus_millis
-        after = self._fragmentation.of(nodes, cpus, share)
-        left = share.sum(axis=1)
-        balance = left / field.all_shares[nodes] - cpus / field.all_cpus[nodes]
-        uneven = GPU_HEAVY * np.maximum(balance, 0.0) + CPU_HEAVY * np.maximum(-balance, 0.0)
-        saved: Floats = before - after - LEFT * left / 8.0 - WHOLE * uneven
-        return saved
+        surplus = left / field.all_shares[nodes] - cpus / field.all_cpus[nodes]
+        burden: Floats = (
+            LEFT * left + GPU_HEAVY * np.maximum(surplus, 0.0) + CPU_HEAVY * np.maximum(-surplus, 0.0)
+        )
+        return burden
