@@ -12,7 +12,7 @@ from fastapi.responses import PlainTextResponse, Response, StreamingResponse
 from api.openapi import refusals
 from api.streams import access, place, threads
 from leasing.drivers.protocol import LogStream
-from leasing.errors import LeasingError
+from leasing.errors import ContainerGone, LeasingError
 from leasing.states import LeaseState
 
 router = APIRouter(tags=["leases"])
@@ -40,9 +40,12 @@ def lease_logs(
         lines = lease.last_log.splitlines(keepends=True)
         return PlainTextResponse("".join(lines if tail is None else lines[max(len(lines) - tail, 0) :]))
     threads.check_room(request.app)
-    source = request.app.state.connect(found.driver, found.address).logs(
-        found.container, follow=follow, tail=tail
-    )
+    try:
+        source = request.app.state.connect(found.driver, found.address).logs(
+            found.container, follow=follow, tail=tail
+        )
+    except ContainerGone:
+        return PlainTextResponse("")  # the lease is about to end, and its last lines are kept then
     return StreamingResponse(
         _stream(request, lease.id, source),
         media_type="text/plain; charset=utf-8",

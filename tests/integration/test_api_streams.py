@@ -203,6 +203,13 @@ def test_an_ended_lease_s_last_lines_are_kept(cluster: Cluster, ada: httpx.Clien
     assert (refused.status_code, refused.json()["code"]) == (409, "conflict")
 
 
+def test_a_container_on_its_way_out_has_nothing_to_say(cluster: Cluster, ada: httpx.Client) -> None:
+    lease = cluster.run()
+    cluster.driver.forget(cluster.container(lease.id))
+    answer = ada.get(f"/leases/{lease.id}/logs", params={"follow": True})
+    assert (answer.status_code, answer.text) == (200, "")
+
+
 def test_an_engine_that_is_away_is_said_so(cluster: Cluster, ada: httpx.Client) -> None:
     lease = cluster.run()
     cluster.driver.knobs.down = True

@@ -32,12 +32,13 @@ def on_terminal(
 ) -> tuple[int, str]:
     """On a terminal of that width: exit code, and all that it showed. `interrupt` is Ctrl-C once `until` is shown.
 
-    Like a person it is pressed again when nothing has come of it for a while: Python drops an interrupt that it takes
-    inside a destructor.
+    Like a person it is pressed again when nothing has come of it for a while.
     """
     screen, keyboard = os.openpty()
     child = subprocess.Popen(
-        ["setsid", "--ctty", LEASE, *arguments], stdin=keyboard, stdout=keyboard, stderr=keyboard,
+        # a test run in the background of a shell is deaf to Ctrl-C, and its children would be, too
+        ["env", "--default-signal=INT", "setsid", "--ctty", LEASE, *arguments],
+        stdin=keyboard, stdout=keyboard, stderr=keyboard,
         env=dict(os.environ) | environment | {"COLUMNS": str(columns), "TERM": "xterm"},
     )  # fmt: skip
     os.close(keyboard)

@@ -36,6 +36,7 @@ ENGINE = _table(
     (r"((?:GPU|MIG)-[\w-]+)[^\n]*unknown device", DriverError, "The engine knows no device {0}."),
     (r"could not select device driver", DriverError, "The node lacks the NVIDIA container toolkit."),
     (r"no such container", ContainerGone, "The engine knows no such container."),
+    (r"dead or marked for removal", ContainerGone, "The container is being removed."),
 )  # fmt: skip
 
 # Only while pulling: elsewhere the same words ("connection refused", "permission denied: unknown") are the engine's own
