@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from hypothesis import settings
 from sqlalchemy.orm import Session
 
 from leasing.database import create_engine
@@ -21,6 +22,8 @@ _HOME = pytest.StashKey[Path]()
 
 def pytest_configure(config: pytest.Config) -> None:
     """Before anything is imported by a test: no setting, token or file of the user's is in reach."""
+    settings.register_profile("leasing", deadline=None)  # that a machine is busy is no failure
+    settings.load_profile("leasing")
     home = Path(tempfile.mkdtemp(prefix="leasing-test-home-"))
     config.stash[_HOME] = home
     for name in list(os.environ):
