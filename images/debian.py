@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import tempfile
@@ -18,10 +19,9 @@ OWN = f"leasing/debian:{lent.SUITE}"
 """What stands in for it where no registry answers."""
 
 SCRATCH = "/var/tmp"  # noqa: S108 - a fresh folder in it; /tmp is often mounted without devices, which debootstrap needs
-SOURCES = "\n".join(
-    f"deb http://deb.debian.org/{tree} {lent.SUITE}{suite} main"
-    for tree, suite in (("debian", ""), ("debian", "-updates"), ("debian-security", "-security"))
-)
+TREES = (("debian", ""), ("debian", "-updates"), ("debian-security", "-security"))
+DEFAULT_MIRROR = re.compile(r'^DEF_MIRROR="(\S+)/debian"$', re.MULTILINE)
+"""In debootstrap, which is a shell script: where it takes Debian from if nobody says otherwise."""
 LEFT_OUT = ("usr/share/man", "usr/share/locale", "usr/share/info", "usr/share/groff", "usr/share/lintian")
 EMPTIED = ("var/cache/apt", "var/lib/apt/lists", "var/log", "tmp")
 
@@ -50,15 +50,24 @@ def _make(engine: Lifecycle, progress: Progress, *, because: str) -> None:
     with tempfile.TemporaryDirectory(prefix="leasing-debian-", dir=SCRATCH) as scratch:
         root, packed = Path(scratch, "root"), Path(scratch, "root.tar")
         mirror = next((uri for uri, suite in lent.apt_sources() if suite == lent.SUITE), None)
+        public = public_mirror(Path(tool))
         _run([tool, "--variant=minbase", lent.SUITE, str(root), *([mirror] if mirror else [])], progress)
-        slim(root)
+        slim(root, public)
         progress("importing Debian")
         _run(["tar", "-C", str(root), "--numeric-owner", "-cf", str(packed), "."], progress)
         engine.import_image(packed, tag=OWN, changes=['CMD ["bash"]'])
 
 
-def slim(root: Path) -> None:
-    """Leave out what Debian's own slim image leaves out, now and whenever a package is installed; and the mirror."""
+def public_mirror(tool: Path) -> str | None:
+    """Whose mirror the image is to name, for this machine's own may be out of a lease's reach; `None` where debootstrap
+    does not say."""
+    found = DEFAULT_MIRROR.search(tool.read_text())
+    return found and found[1]
+
+
+def slim(root: Path, mirror: str | None) -> None:
+    """Leave out what Debian's own slim image leaves out, now and whenever a package is installed; and, if `mirror`
+    names another, the mirror that this machine uses."""
     for name in LEFT_OUT:
         shutil.rmtree(root / name, ignore_errors=True)
     for name in EMPTIED:
@@ -70,7 +79,10 @@ def slim(root: Path) -> None:
     excluded = [f"path-exclude /{name}/*" for name in (*LEFT_OUT, "usr/share/doc")]
     text = "\n".join([*excluded, "path-include /usr/share/doc/*/copyright", ""])
     (root / "etc/dpkg/dpkg.cfg.d/slim").write_text(text)
-    (root / "etc/apt/sources.list").write_text(SOURCES + "\n")
+    if mirror is None:
+        return
+    sources = [f"deb {mirror}/{tree} {lent.SUITE}{suite} main" for tree, suite in TREES]
+    (root / "etc/apt/sources.list").write_text("\n".join([*sources, ""]))
 
 
 def _run(command: list[str], progress: Progress) -> None:

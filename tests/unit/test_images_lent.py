@@ -114,7 +114,7 @@ def test_our_debian_is_as_slim_as_debian_s_and_names_no_mirror(tmp_path: Path) -
     (tmp_path / "etc/apt").mkdir()
     (tmp_path / "etc/apt/sources.list").write_text("deb http://mirror.corp.example/debian bookworm main\n")
 
-    debian.slim(tmp_path)
+    debian.slim(tmp_path, "http://mirror.example")
 
     kept = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
     assert kept == {
