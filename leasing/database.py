@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import select
 import threading
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
@@ -68,23 +66,9 @@ def now(session: Session) -> datetime:
 
 def migrate(url: str) -> None:
     """Bring the schema to this version; one process at a time, others wait for it."""
-    config = _migrations()
+    config = _configuration()
     config.attributes["url"] = driver_url(url)
     command.upgrade(config, "head")
-
-
-@contextmanager
-def try_advisory_lock(connection: sa.Connection, name: str) -> Iterator[bool]:
-    """Hold the named lock for as long as `connection` lives in this block; False if another process has it."""
-    key = sa.func.hashtextextended(name, 0)
-    held = bool(connection.execute(sa.select(sa.func.pg_try_advisory_lock(key))).scalar_one())
-    connection.commit()
-    try:
-        yield held
-    finally:
-        if held and not connection.closed and not connection.invalidated:
-            connection.execute(sa.select(sa.func.pg_advisory_unlock(key)))
-            connection.commit()
 
 
 class Listener:
@@ -121,27 +105,19 @@ class Listener:
                 self._stop.wait(0.5)
 
 
-def wait_until_up(url: str, *, seconds: float) -> None:
-    """Return when the server answers; raises `psycopg.OperationalError` when it has not within `seconds`."""
-    deadline = time.monotonic() + seconds
-    while True:
-        try:
-            with psycopg.connect(plain_url(url), connect_timeout=2):
-                return
-        except psycopg.OperationalError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.1)
-
-
 def schema_head() -> str:
     """The schema this version of the code is written for."""
-    head = ScriptDirectory.from_config(_migrations()).get_current_head()
+    head = migrations().get_current_head()
     assert head is not None, "there is at least one migration"
     return head
 
 
-def _migrations() -> Config:
+def migrations() -> ScriptDirectory:
+    """Every migration that this version of the code has."""
+    return ScriptDirectory.from_config(_configuration())
+
+
+def _configuration() -> Config:
     config = Config(str(ROOT / "alembic.ini"))
     config.set_main_option("script_location", str(ROOT / "migrations"))
     return config

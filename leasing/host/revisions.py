@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
 
-from leasing.database import ROOT, create_engine
+from leasing.database import create_engine, migrations
 from leasing.errors import HostError
 
 
 def known() -> frozenset[str]:
     """Every revision that this version can be at, or migrate from."""
-    config = Config(str(ROOT / "alembic.ini"))
-    config.set_main_option("script_location", str(ROOT / "migrations"))
-    return frozenset(one.revision for one in ScriptDirectory.from_config(config).walk_revisions())
+    return frozenset(one.revision for one in migrations().walk_revisions())
 
 
 def check(url: str) -> None:
