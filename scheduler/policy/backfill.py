@@ -6,7 +6,7 @@ in its place, must not get worse. Whoever is over before the first of them can s
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from uuid import UUID
 
@@ -29,11 +29,13 @@ class Backfill:
 
     def place(self, lease: Waiting, ahead: Sequence[Waiting], held: Sequence[Held]) -> Placement | None:
         """A place for it that delays nobody `ahead`; `held` is everything placed so far. None without such a place."""
-        placement = self._rooms.place(lease)
-        if placement is None:
+        if not self._rooms.has_room(lease):
             return None
+        before = self._before(ahead, held) if ahead else {}
+        placement = self._rooms.place(lease)
+        assert placement is not None, "there was room, and nothing has been taken since"
         mine = placement.held(lease.end(self._snapshot.at))
-        if not ahead or self._harmless(mine, ahead, held):
+        if self._harmless(mine, before, ahead, held):
             return placement
         self._rooms.give_back(mine)
         return None
@@ -45,12 +47,17 @@ class Backfill:
             self._rooms.give_back(placement.held(lease.end(self._snapshot.at)))
         return placement is not None
 
-    def _harmless(self, mine: Held, ahead: Sequence[Waiting], held: Sequence[Held]) -> bool:
-        before = self._before(mine, ahead, held)
+    def _harmless(
+        self,
+        mine: Held,
+        before: Mapping[UUID, datetime | None],
+        ahead: Sequence[Waiting],
+        held: Sequence[Held],
+    ) -> bool:
         starts = [start for start in before.values() if start is not None]
         if len(starts) < len(before):
             return False  # of somebody nothing is known, so nothing can be promised
-        if mine.until <= min(starts):
+        if not starts or mine.until <= min(starts):
             return True
         if not self._tries:
             return False
@@ -62,13 +69,9 @@ class Backfill:
             if then is not None
         )
 
-    def _before(
-        self, mine: Held, ahead: Sequence[Waiting], held: Sequence[Held]
-    ) -> dict[UUID, datetime | None]:
-        """The forecast without it; the same until somebody is placed or has to wait."""
+    def _before(self, ahead: Sequence[Waiting], held: Sequence[Held]) -> Mapping[UUID, datetime | None]:
+        """The forecast as things are; the same until somebody is placed or has to wait."""
         if self._known is None or self._known[:2] != (len(ahead), len(held)):
-            self._rooms.give_back(mine)
             found = forecast(self._snapshot, self._rooms.nodes, held, ahead)
-            self._rooms.take_again(mine)
             self._known = (len(ahead), len(held), found)
         return self._known[2]

@@ -68,16 +68,6 @@ class Field:
     def __len__(self) -> int:
         return len(self.cpus)
 
-    def take(self, want: Want, node: int, devices: Sequence[int]) -> None:
-        """Note that the request goes there."""
-        parts = [(device, -want.share, -want.device_memory_bytes) for device in devices]
-        self.change(node, -want.cpus_millis, -want.memory_bytes, parts)
-
-    def give_back(self, want: Want, node: int, devices: Sequence[int]) -> None:
-        """Note that it has left."""
-        parts = [(device, want.share, want.device_memory_bytes) for device in devices]
-        self.change(node, want.cpus_millis, want.memory_bytes, parts)
-
     def change(
         self, node: int, cpus_millis: int, memory_bytes: int, devices: Iterable[tuple[int, int, int]]
     ) -> None:

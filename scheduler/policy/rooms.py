@@ -76,12 +76,6 @@ class Rooms:
         if row is not None:
             self._change(row, held, 1)
 
-    def take_again(self, held: Held) -> None:
-        """What was given back is taken after all."""
-        row = self._by_id.get(held.node_id)
-        if row is not None:
-            self._change(row, held, -1)
-
     def _take(self, lease: Waiting, want: Want, spot: Spot) -> Placement:
         node = self.nodes[self._open[spot.node]]
         possible = {grant.device.id: grant for grant in grants(lease, node)}

@@ -38,14 +38,18 @@ class Ledger(Field):
         self.kinds: Indices = np.zeros((len(cpus_millis), KINDS), dtype=np.int64)
 
     def take(self, want: Want, node: int, devices: Sequence[int]) -> None:
-        super().take(want, node, devices)
-        if want.count:
-            self.kinds[node, kind(want)] += 1
+        """Note that the request goes there."""
+        self._move(want, node, devices, -1)
 
     def give_back(self, want: Want, node: int, devices: Sequence[int]) -> None:
-        super().give_back(want, node, devices)
+        """Note that it has left."""
+        self._move(want, node, devices, 1)
+
+    def _move(self, want: Want, node: int, devices: Sequence[int], sign: int) -> None:
+        parts = [(device, sign * want.share, sign * want.device_memory_bytes) for device in devices]
+        self.change(node, sign * want.cpus_millis, sign * want.memory_bytes, parts)
         if want.count:
-            self.kinds[node, kind(want)] -= 1
+            self.kinds[node, kind(want)] -= sign
 
 
 def kind(want: Want) -> int:

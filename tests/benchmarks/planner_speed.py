@@ -17,10 +17,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
 
-from scheduler.policy.field import Field, FieldDevice, Want
+from scheduler.policy.field import FieldDevice, Want
 from scheduler.policy.placer import Placer, Spot
 from tests.benchmarks._measure import said
 from tests.benchmarks._openb import Trace, amount, load, options
+from tests.benchmarks._placers import Ledger
 
 EVERY, BATCH = 25, 64
 SIZES = (100, 300, 1_000, 3_000, 10_000)
@@ -103,7 +104,7 @@ def curve(trace: Trace, rounds: int) -> dict[int, list[float]]:
         for size, (cpus, memory, devices) in clusters.items():
             waiting = random.Random(f"waiting {number}").choices(trace.wants, k=BATCH)
             began = time.perf_counter()
-            field = Field(cpus, memory, devices)
+            field = Ledger(cpus, memory, devices)
             placer = Placer(field, typical)
             for want in waiting:
                 place = placer.best(want)
