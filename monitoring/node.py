@@ -8,12 +8,12 @@ import random
 import ssl
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 
 import httpx
 from prometheus_client import CollectorRegistry, generate_latest
 
 from leasing.schema.report import NodeReport, ReportAccepted
+from leasing.sdk.transport import pinned
 from leasing.settings.node import NodeSettings
 from monitoring.cgroups import Cgroups
 from monitoring.exposition import registry
@@ -43,7 +43,8 @@ class Node:
     def run(self, stop: threading.Event) -> None:
         server = _serve(self._settings, registry(self._settings.name, lambda: self._last))
         threading.Thread(target=server.serve_forever, name="metrics", daemon=True).start()
-        verify = _trust(self._settings.api_certificate)
+        expected = self._settings.api_certificate
+        verify = ssl.create_default_context() if expected is None else pinned(expected.read_text())
         try:
             with httpx.Client(
                 base_url=self._settings.api, timeout=5.0, verify=verify, trust_env=False
@@ -87,16 +88,6 @@ class Node:
 def run(settings: NodeSettings, stop: threading.Event) -> None:
     """The process, until `stop`."""
     Node(settings).run(stop)
-
-
-def _trust(certificate: Path | None) -> ssl.SSLContext:
-    """Any certificate that this machine believes; or, where one is named, that one only, whatever name it carries."""
-    if certificate is None:
-        return ssl.create_default_context()
-    context = ssl.create_default_context(cafile=certificate)
-    context.check_hostname = False
-    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # whoever issued it need not be known here
-    return context
 
 
 def _serve(settings: NodeSettings, metrics: CollectorRegistry) -> ThreadingHTTPServer:

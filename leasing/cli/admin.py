@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from leasing.cli import show
-from leasing.cli.session import App, Json, client
+from leasing.cli.session import App, Json, client, listing
 from leasing.units import format_size
 
 app = App(help="For admins.")
@@ -29,21 +29,18 @@ def register(to: App) -> None:
 @users.command("ls")
 def list_users(json: Json = False) -> None:
     """Everybody."""
-    with client() as session:
-        found = session.call("GET", "/users")
-    if json:
-        show.as_json(found)
-        return
-    rows = [
-        [
+    listing(
+        "/users",
+        json,
+        ["NAME", "ROLE", "MAX DEVICES", "STATE"],
+        lambda one: [
             one["name"],
             one["role"],
             "default" if one["max_devices"] is None else str(one["max_devices"]),
             "disabled" if one["disabled_at"] else "active",
-        ]
-        for one in found["items"]
-    ]
-    show.table(["NAME", "ROLE", "MAX DEVICES", "STATE"], rows, empty="There is nobody.")
+        ],
+        empty="There is nobody.",
+    )
 
 
 @users.command("create")
@@ -96,13 +93,11 @@ def signin_link(name: Name) -> None:
 @nodes.command("ls")
 def list_nodes(json: Json = False) -> None:
     """The machines."""
-    with client() as session:
-        found = session.call("GET", "/nodes")
-    if json:
-        show.as_json(found)
-        return
-    rows = [
-        [
+    listing(
+        "/nodes",
+        json,
+        ["NAME", "HEALTH", "INTENT", "FREE GPUS", "CPUS LEASED", "MEMORY LEASED", "NVIDIA"],
+        lambda one: [
             one["name"],
             one["health"],
             one["intent"],
@@ -110,11 +105,9 @@ def list_nodes(json: Json = False) -> None:
             f"{one['cpus_used']:g} of {one['cpus']:g}",
             f"{format_size(one['memory_used_bytes'])} of {format_size(one['memory_bytes'])}",
             one["gpu"],
-        ]
-        for one in found["items"]
-    ]
-    columns = ["NAME", "HEALTH", "INTENT", "FREE GPUS", "CPUS LEASED", "MEMORY LEASED", "NVIDIA"]
-    show.table(columns, rows, empty="No node has joined.")
+        ],
+        empty="No node has joined.",
+    )
 
 
 @nodes.command("cordon")
@@ -132,13 +125,11 @@ def open_node(name: Name) -> None:
 @devices.command("ls")
 def list_devices(json: Json = False) -> None:
     """The GPUs, and who holds them."""
-    with client() as session:
-        found = session.call("GET", "/devices")
-    if json:
-        show.as_json(found)
-        return
-    rows = [
-        [
+    listing(
+        "/devices",
+        json,
+        ["NODE", "GPU", "MODEL", "STATE", "WHY", "USE", "UUID"],
+        lambda one: [
             one["node"],
             str(one["index"]),
             one["model"],
@@ -146,11 +137,9 @@ def list_devices(json: Json = False) -> None:
             one["state_reason"],
             "-" if one["utilization_ratio"] is None else f"{one['utilization_ratio']:.0%}",
             one["uuid"],
-        ]
-        for one in found["items"]
-    ]
-    columns = ["NODE", "GPU", "MODEL", "STATE", "WHY", "USE", "UUID"]
-    show.table(columns, rows, empty="No node has a GPU that NVML knows.")
+        ],
+        empty="No node has a GPU that NVML knows.",
+    )
 
 
 @devices.command("cordon")
@@ -168,14 +157,12 @@ def open_device(uuid: Annotated[str, typer.Argument(help="From lease admin devic
 @registries.command("ls")
 def list_registries(json: Json = False) -> None:
     """Which logins there are."""
-    with client() as session:
-        found = session.call("GET", "/registries")
-    if json:
-        show.as_json(found)
-        return
-    rows = [[one["host"], one["username"]] for one in found["items"]]
-    show.table(
-        ["REGISTRY", "USER"], rows, empty="None. Add one: lease admin registries add HOST USER < secret-file"
+    listing(
+        "/registries",
+        json,
+        ["REGISTRY", "USER"],
+        lambda one: [one["host"], one["username"]],
+        empty="None. Add one: lease admin registries add HOST USER < secret-file",
     )
 
 

@@ -13,7 +13,7 @@ from uuid import UUID
 import typer
 
 from leasing.cli import show
-from leasing.cli.session import App, Json, client
+from leasing.cli.session import App, Json, client, listing
 from leasing.errors import Invalid, NotAllowed
 
 tokens = App(help="Tokens: for scripts, services and other machines.")
@@ -115,22 +115,16 @@ def create(
 @tokens.command("ls")
 def list_tokens(json: Json = False) -> None:
     """Your tokens and signed-in browsers."""
-    with client() as session:
-        page = session.call("GET", "/tokens")
-    if json:
-        show.as_json(page)
-        return
-    show.table(
+    listing(
+        "/tokens",
+        json,
         ["ID", "LABEL", "KIND", "LAST USED", "EXPIRES"],
-        [
-            [
-                one["id"],
-                one["label"],
-                one["kind"],
-                show.moment(one["last_used_at"]),
-                show.moment(one["expires_at"]),
-            ]
-            for one in page["items"]
+        lambda one: [
+            one["id"],
+            one["label"],
+            one["kind"],
+            show.moment(one["last_used_at"]),
+            show.moment(one["expires_at"]),
         ],
         empty="You have no tokens.",
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from leasing.cli import show
-from leasing.cli.session import App, Json, client
+from leasing.cli.session import App, Json, listing
 from leasing.units import format_size
 
 
@@ -16,69 +16,49 @@ def register(app: App) -> None:
 
 def offers(json: Json = False) -> None:
     """What is free now."""
-    with client() as server:
-        page = server.call("GET", "/offers")
-    if json:
-        show.as_json(page)
-        return
-    rows = [
-        [
+    page = listing(
+        "/offers",
+        json,
+        ["NODE", "FREE GPUS", "FREE CPUS", "FREE MEMORY"],
+        lambda one: [
             one["node"],
             _gpus(one),
             f"{one['cpus_free']:g} of {one['cpus']:g}",
             f"{format_size(one['memory_free_bytes'])} of {format_size(one['memory_bytes'])}",
-        ]
-        for one in page["items"]
-    ]
-    show.table(
-        ["NODE", "FREE GPUS", "FREE CPUS", "FREE MEMORY"],
-        rows,
+        ],
         empty="No node is ready. What is wrong with each: lease admin nodes",
     )
-    if page["queue_depth"]:
+    if page["queue_depth"] and not json:
         print(f"Waiting already: {page['queue_depth']}. See: lease queue")
 
 
 def images(json: Json = False) -> None:
     """Environments for --image; any image reference will do as well."""
-    with client() as server:
-        page = server.call("GET", "/images")
-    if json:
-        show.as_json(page)
-        return
-    rows = [
-        [one["name"], "ready" if one["ready"] else "built on first use", one["description"]]
-        for one in page["items"]
-    ]
-    show.table(
+    listing(
+        "/images",
+        json,
         ["NAME", "STATE", "WHAT IT IS"],
-        rows,
+        lambda one: [one["name"], "ready" if one["ready"] else "built on first use", one["description"]],
         empty="The catalogue is empty. Name any image: lease up demo --image python:3.12-slim",
     )
 
 
 def queue(json: Json = False) -> None:
     """Who waits, in the order of service."""
-    with client() as server:
-        page = server.call("GET", "/queue")
-    if json:
-        show.as_json(page)
-        return
-    show.table(
+    listing(
+        "/queue",
+        json,
         ["#", "LEASE", "OWNER", "GPU", "CPUS", "MEMORY", "SINCE", "STARTS", "WHY"],
-        [
-            [
-                str(one["position"]),
-                one["lease"],
-                one["owner"],
-                one["gpu"] if one["gpu"] != "0" else "-",
-                f"{one['cpus']:g}",
-                format_size(one["memory_bytes"]),
-                show.moment(one["queued_at"]),
-                show.moment(one.get("expected_start")),
-                one["blockers"][0] if one["blockers"] else "",
-            ]
-            for one in page["items"]
+        lambda one: [
+            str(one["position"]),
+            one["lease"],
+            one["owner"],
+            one["gpu"] if one["gpu"] != "0" else "-",
+            f"{one['cpus']:g}",
+            format_size(one["memory_bytes"]),
+            show.moment(one["queued_at"]),
+            show.moment(one.get("expected_start")),
+            one["blockers"][0] if one["blockers"] else "",
         ],
         empty="Nobody waits. What is free: lease offers",
     )

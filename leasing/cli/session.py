@@ -62,6 +62,22 @@ def client() -> Transport:
     return Transport(credentials.load())
 
 
+def listing(
+    path: str, json: bool, columns: Sequence[str], row: Callable[[Any], Sequence[str]], *, empty: str
+) -> Any:
+    """What the api lists at `path`, shown as a table with a `row` for each, or as it is; the answer.
+
+    `empty` teaches what to do when there is nothing.
+    """
+    with client() as server:
+        page = server.call("GET", path)
+    if json:
+        show.as_json(page)
+    else:
+        show.table(columns, [row(one) for one in page["items"]], empty=empty)
+    return page
+
+
 def sdk() -> Client:
     """The same through the SDK, for what takes more than one call. Raises `NotSignedIn`."""
     from leasing.sdk.client import Client  # lazy: its models take longer than all that a short command does

@@ -185,9 +185,14 @@ def tls_context(url: str, fingerprint: str | None) -> ssl.SSLContext | bool:
             f"{url} shows another certificate than the one you accepted: its fingerprint is {shown}.",
             hint="Ask the server's admin whether it was changed; only if so, sign in anew: lease login LINK",
         )
+    return pinned(certificate)
+
+
+def pinned(certificate: str) -> ssl.SSLContext:
+    """Believes that one certificate (PEM), whatever name it carries and whoever issued it, and no other."""
     context = ssl.create_default_context(cadata=certificate)
-    context.check_hostname = False  # the certificate itself was accepted, whatever name it carries
-    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # and whoever issued it
+    context.check_hostname = False
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
     return context
 
 
