@@ -61,10 +61,8 @@ ABSENT = {
 
 @pytest.fixture
 def cluster(database_url: str) -> Iterator[Cluster]:
-    made = Cluster.make(database_url, devices=2)
-    yield made
-    made.fleet.close()
-    made.sessions.kw["bind"].dispose()
+    with Cluster.opened(database_url, devices=2) as made:
+        yield made
 
 
 @pytest.fixture

@@ -6,22 +6,18 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import replace
 
 import pytest
 import sqlalchemy as sa
 
 from leasing.database import now
-from leasing.drivers.docker import DockerDriver
 from leasing.model import Allocation, Event, Lease, Run
-from leasing.settings.docker import DockerSettings
 from leasing.settings.scheduler import SchedulerSettings
 from leasing.states import LeaseState
-from scheduler.fleet import Fleet
 from scheduler.reconcile import notices
 from scheduler.reconcile.orphans import Orphans
-from tests.support.cluster import Cluster
-from tests.support.images import BUSYBOX, ensure_busybox
+from tests.support.cluster import Cluster, on_docker
+from tests.support.images import BUSYBOX
 
 pytestmark = [pytest.mark.docker, pytest.mark.xdist_group("docker")]
 STARTING = ("create_network", "create_container", "put_archive", "start", "inspect_container")
@@ -31,21 +27,10 @@ SLEEP = ["sleep", "600"]
 
 @pytest.fixture
 def cluster(database_url: str) -> Iterator[Cluster]:
-    """With the machine's own engine behind it."""
-    ensure_busybox()
-    made = Cluster.make(database_url, devices=2)
-    driver = DockerDriver("", DockerSettings())
-    yield replace(
-        made,
-        fleet=Fleet(made.sessions, lambda *_: driver),
-        settings=SchedulerSettings(retry_seconds=0.01, stop_grace_seconds=1),
-    )
-    for container in driver.containers(made.installation):
-        driver.remove(container.id, network=None)
-    for network in driver.networks(made.installation):
-        driver.remove_network(network)
-    driver.close()
-    made.sessions.kw["bind"].dispose()
+    with on_docker(
+        database_url, SchedulerSettings(retry_seconds=0.01, stop_grace_seconds=1), devices=2
+    ) as made:
+        yield made
 
 
 def killed_around(cluster: Cluster, method: str, when: str) -> None:

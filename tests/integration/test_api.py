@@ -29,10 +29,8 @@ SMALL: dict[str, Any] = {"cpus": "1", "memory": "64M"}
 
 @pytest.fixture
 def cluster(database_url: str) -> Iterator[Cluster]:
-    made = Cluster.make(database_url, devices=2)
-    yield made
-    made.fleet.close()
-    made.sessions.kw["bind"].dispose()
+    with Cluster.opened(database_url, devices=2) as made:
+        yield made
 
 
 @pytest.fixture

@@ -26,10 +26,8 @@ STREAM = {"Accept": "text/event-stream"}
 
 @pytest.fixture
 def cluster(database_url: str) -> Iterator[Cluster]:
-    made = Cluster.make(database_url, devices=2)
-    yield made
-    made.fleet.close()
-    made.sessions.kw["bind"].dispose()
+    with Cluster.opened(database_url, devices=2) as made:
+        yield made
 
 
 @pytest.fixture

@@ -22,10 +22,8 @@ GIB = 2**30
 
 @pytest.fixture
 def cluster(database_url: str) -> Iterator[Cluster]:
-    made = Cluster.make(database_url)
-    yield made
-    made.fleet.close()
-    made.sessions.kw["bind"].dispose()
+    with Cluster.opened(database_url) as made:
+        yield made
 
 
 def probe(cluster: Cluster, *, free: int | None) -> None:

@@ -5,36 +5,21 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 
 import pytest
 
-from leasing.drivers.docker import DockerDriver
-from leasing.settings.docker import DockerSettings
-from scheduler.fleet import Fleet
 from scheduler.reconcile import runs
 from scheduler.reconcile.follow import Follower
-from tests.support.cluster import Cluster
-from tests.support.images import BUSYBOX, ensure_busybox
+from tests.support.cluster import Cluster, on_docker
+from tests.support.images import BUSYBOX
 
 pytestmark = [pytest.mark.docker, pytest.mark.xdist_group("docker")]
 
 
 @pytest.fixture
 def cluster(database_url: str) -> Iterator[Cluster]:
-    """With the machine's own engine behind it."""
-    ensure_busybox()
-    made = Cluster.make(database_url)
-    driver = DockerDriver("", DockerSettings())
-    yield replace(made, fleet=Fleet(made.sessions, lambda *_: driver))
-    for container in driver.containers(made.installation):
-        driver.remove(
-            container.id, network=f"leasing-{made.installation}-{container.labels['leasing.lease']}"
-        )
-    for network in driver.networks(made.installation):
-        driver.remove_network(network)
-    driver.close()
-    made.sessions.kw["bind"].dispose()
+    with on_docker(database_url) as made:
+        yield made
 
 
 def test_each_exit_is_seen_by_the_first_look_after_its_event(cluster: Cluster) -> None:

@@ -51,10 +51,8 @@ def value(series: Series, metric: str, **labels: str) -> float | None:
 
 @pytest.fixture
 def cluster(database_url: str) -> Iterator[Cluster]:
-    made = Cluster.make(database_url, devices=3)
-    yield made
-    made.fleet.close()
-    made.sessions.kw["bind"].dispose()
+    with Cluster.opened(database_url, devices=3) as made:
+        yield made
 
 
 def scrape(cluster: Cluster) -> Series:

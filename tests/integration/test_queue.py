@@ -16,10 +16,8 @@ from tests.support.cluster import Cluster
 
 @pytest.fixture
 def cluster(database_url: str) -> Iterator[Cluster]:
-    made = Cluster.make(database_url, devices=8, cpus=16)
-    yield made
-    made.fleet.close()
-    made.sessions.kw["bind"].dispose()
+    with Cluster.opened(database_url, devices=8, cpus=16) as made:
+        yield made
 
 
 def test_the_head_is_told_when_and_only_who_does_not_delay_it_goes_ahead(cluster: Cluster) -> None:

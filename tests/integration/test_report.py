@@ -106,12 +106,10 @@ class Sampled:
 
 @pytest.fixture
 def node(database_url: str) -> Iterator[Sampled]:
-    made = Cluster.make(database_url)
-    with made.sessions() as session:
-        moment = now(session)
-    yield Sampled(made, moment)
-    made.fleet.close()
-    made.sessions.kw["bind"].dispose()
+    with Cluster.opened(database_url) as made:
+        with made.sessions() as session:
+            moment = now(session)
+        yield Sampled(made, moment)
 
 
 def used(container_id: str, cpu: float, network: int | None = 0) -> dict[str, Any]:

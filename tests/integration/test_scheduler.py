@@ -28,10 +28,8 @@ from tests.support.cluster import Cluster
 
 @pytest.fixture
 def cluster(database_url: str) -> Iterator[Cluster]:
-    made = Cluster.make(database_url, devices=8)
-    yield made
-    made.fleet.close()
-    made.sessions.kw["bind"].dispose()
+    with Cluster.opened(database_url, devices=8) as made:
+        yield made
 
 
 def states(cluster: Cluster, lease_id: UUID) -> list[str | None]:

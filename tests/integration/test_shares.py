@@ -16,10 +16,8 @@ from tests.support.cluster import Cluster
 
 @pytest.fixture
 def cluster(database_url: str) -> Iterator[Cluster]:
-    made = Cluster.make(database_url, devices=8)
-    yield made
-    made.fleet.close()
-    made.sessions.kw["bind"].dispose()
+    with Cluster.opened(database_url, devices=8) as made:
+        yield made
 
 
 def test_parts_of_devices_are_packed_and_never_more_than_there_is(cluster: Cluster) -> None:

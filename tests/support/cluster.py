@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from datetime import datetime
 from uuid import UUID
 
@@ -12,6 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from leasing.database import Sessions, create_engine, now, sessions
+from leasing.drivers.docker import DockerDriver
 from leasing.drivers.fake import FakeDriver
 from leasing.model import Device, DeviceUsage, Lease, Node, NodeUsage, TokenKind, User
 from leasing.schema.lease import LeaseRequest
@@ -27,6 +29,7 @@ from scheduler.provision import Images
 from scheduler.starting import Starter
 from scheduler.stopping import Stopper
 from scheduler.work import Workers
+from tests.support.images import ensure_busybox
 
 IMAGE = "leasing-test/image:1"
 
@@ -60,6 +63,17 @@ class Cluster:
                 add_device(session, node.id, index, moment)
             ada = user(session, "ada")
         return cls(url, made, driver, own, node.id, ada, settings, Fleet(made, lambda *_: driver))
+
+    @classmethod
+    @contextmanager
+    def opened(cls, url: str, **facts: int) -> Iterator[Cluster]:
+        """One for the length of a block."""
+        made = cls.make(url, **facts)
+        try:
+            yield made
+        finally:
+            made.fleet.close()
+            made.sessions.kw["bind"].dispose()
 
     def ask(self, **wishes: object) -> Lease:
         """A lease is asked for, with sane and small wishes unless told otherwise."""
@@ -123,6 +137,26 @@ class Cluster:
 
     def container(self, lease_id: UUID) -> str:
         return f"leasing-{self.installation}-{lease_id.hex[:12]}-1"
+
+
+@contextmanager
+def on_docker(url: str, settings: SchedulerSettings | None = None, **facts: int) -> Iterator[Cluster]:
+    """One with the machine's own engine behind it, on which nothing of it is left afterwards."""
+    ensure_busybox()
+    driver = DockerDriver("", DockerSettings())
+    with Cluster.opened(url, **facts) as made:
+        try:
+            yield replace(
+                made,
+                fleet=Fleet(made.sessions, lambda *_: driver),
+                settings=settings or made.settings,
+            )
+        finally:
+            for container in driver.containers(made.installation):
+                driver.remove(container.id, network=None)
+            for network in driver.networks(made.installation):
+                driver.remove_network(network)
+            driver.close()
 
 
 def user(session: Session, name: str, role: Role = Role.DEVELOPER) -> Principal:
