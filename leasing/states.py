@@ -79,6 +79,33 @@ class EndReason(StrEnum):
     """Its container or node went away and did not come back."""
 
 
+class SuspendReason(StrEnum):
+    """Why a lease was suspended."""
+
+    ASKED = "asked"
+    """Its owner, or an admin for them, put it to rest."""
+    PREEMPTED = "preempted"
+    """It is preemptible, and somebody who comes before it needed its place. It queues again by itself."""
+
+
+class Priority(StrEnum):
+    """The classes of the queue: everybody of a higher one comes before everybody of a lower one."""
+
+    LOW = "low"
+    NORMAL = "normal"
+    HIGH = "high"
+
+    @property
+    def rank(self) -> int:
+        """As rows hold it; higher comes first."""
+        return list(Priority).index(self) - 1
+
+    @classmethod
+    def of(cls, rank: int) -> Priority:
+        """The class that rows hold as `rank`."""
+        return list(cls)[rank + 1]
+
+
 class Cause(StrEnum):
     """Who moves a lease along an edge."""
 
@@ -114,13 +141,13 @@ TABLE: tuple[Edge, ...] = (
     _edge(S.STARTING, S.QUEUED, "the start failed and may work elsewhere or later", Cause.STARTER, Cause.RECONCILER),
     _edge(S.STARTING, S.STOPPING, "released, expired, reclaimed, or failed for good", Cause.USER, Cause.RECLAIMER,
           Cause.STARTER),
-    _edge(S.RUNNING, S.STOPPING, "released, expired, reclaimed, or the container died", Cause.USER, Cause.RECLAIMER,
-          Cause.RECONCILER),
+    _edge(S.RUNNING, S.STOPPING, "released, suspended, expired, reclaimed, preempted, or the container died",
+          Cause.USER, Cause.RECLAIMER, Cause.RECONCILER, Cause.PLANNER),
     _edge(S.RUNNING, S.STARTING, "engine, machine or device restarted: the same run again", Cause.RECONCILER),
     _edge(S.RUNNING, S.ENDED, "the container is lost for good", Cause.RECONCILER),
     _edge(S.STOPPING, S.ENDED, "the container is gone and its devices are free", Cause.STOPPER),
     _edge(S.STOPPING, S.SUSPENDED, "stopped with its files kept, devices free", Cause.STOPPER),
-    _edge(S.SUSPENDED, S.QUEUED, "resumed", Cause.USER),
+    _edge(S.SUSPENDED, S.QUEUED, "resumed, or preempted and so waiting again", Cause.USER, Cause.STOPPER),
     _edge(S.SUSPENDED, S.ENDED, "released, or its retention is over", Cause.USER, Cause.RECLAIMER),
 )  # fmt: skip
 
@@ -171,6 +198,30 @@ class Verdict(StrEnum):
     ACTIVE = "active"
     IDLE = "idle"
     UNKNOWN = "unknown"
+
+
+class ReservationState(StrEnum):
+    """What has become of a reservation. Only `booked` and `used` ones hold devices."""
+
+    BOOKED = "booked"
+    """Nobody has leased under it yet."""
+    USED = "used"
+    """A lease has its place under it."""
+    CANCELLED = "cancelled"
+    MISSED = "missed"
+    """Nobody came within the grace; its devices were given back."""
+    OVER = "over"
+
+
+class ProjectRole(StrEnum):
+    """What a member may do in a project."""
+
+    VIEWER = "viewer"
+    """Sees its leases and calls their endpoints."""
+    DEVELOPER = "developer"
+    """Leases in its name, and enters its leases."""
+    OWNER = "owner"
+    """Releases any of its leases, and says who belongs to it."""
 
 
 class Role(StrEnum):

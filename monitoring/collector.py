@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 
 from leasing import __version__
 from leasing.database import now
-from leasing.model import Allocation, Device, Event, Lease, Node, Run, RunSample, Traffic, User
+from leasing.model import Allocation, Device, Event, Lease, Node, Project, Run, RunSample, Traffic, User
 from leasing.service import cluster
 from leasing.states import DeviceHealth, EndReason, LeaseState, Verdict
 from monitoring import metrics
@@ -137,17 +137,18 @@ class Rows(Collector):
         moment = now(self._session)
         fresh = sa.and_(RunSample.run_id == Run.id, RunSample.at > moment - cluster.STALE)
         rows = self._session.execute(
-            sa.select(Lease, User.name, RunSample)
+            sa.select(Lease, User.name, Project.name, RunSample)
             .join(User, User.id == Lease.owner_id)
+            .join(Project, Project.id == Lease.project_id)
             .outerjoin(Run, sa.and_(Run.lease_id == Lease.id, Run.released_at.is_(None)))
             .outerjoin(RunSample, fresh)
             .where(Lease.state != LeaseState.ENDED)
         )
         info, cpu = metrics.LEASE_INFO.new(), metrics.LEASE_CPU_SECONDS.new()
         gauges = {family: family.new() for family in OF_A_LEASE}
-        for lease, owner, sample in rows:
+        for lease, owner, project, sample in rows:
             key = [str(lease.id)]
-            info.add_metric([str(lease.id), lease.name, owner, lease.project, lease.state], 1)
+            info.add_metric([str(lease.id), lease.name, owner, project, lease.state], 1)
             values: dict[metrics.Gauge, float | None] = {
                 metrics.LEASE_EXPIRES: lease.ends_at.timestamp() if lease.ends_at else None,
                 metrics.LEASE_IDLE: _idle_seconds(lease, moment),

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from leasing.errors import Invalid, LeasingError
 from leasing.model import Lease
 from leasing.schema.lease import LeaseRequest
-from leasing.service import leases
+from leasing.service import requesting
 from leasing.service.principal import Principal
 from leasing.settings.limits import LimitSettings
 
@@ -74,7 +74,7 @@ def ask(
     """The lease that was asked for. Raises `Refused`."""
     try:
         with session.begin_nested():
-            return leases.request(
+            return requesting.request(
                 session,
                 typed.request(),
                 principal=principal,
@@ -101,7 +101,7 @@ def _refusal(
     """Why that would be refused, or nothing. Nothing of the trial is left."""
     trial = session.begin_nested()
     try:
-        leases.request(
+        requesting.request(
             session, typed.request(), principal=principal, limits=limits, idempotency_key=None, now=now
         )
     except (LeasingError, ValidationError) as error:

@@ -10,7 +10,7 @@ from api.deps import Caller, Core, Limits, Now, Unit
 from api.openapi import refusals
 from leasing.errors import Invalid
 from leasing.schema.lease import LeaseOut, LeasePage, LeaseRequest, QueuePage, RenewRequest, WhyOut
-from leasing.service import leases, views
+from leasing.service import leases, requesting, views
 from leasing.states import LeaseState
 
 router = APIRouter(tags=["leases"])
@@ -27,7 +27,7 @@ def request_lease(
     idempotency_key: Annotated[str | None, Header(pattern=r"^[!-~]{1,200}$")] = None,
 ) -> LeaseOut:
     """It is queued, and starts when there is room. The same `Idempotency-Key` again answers with the same lease."""
-    lease = leases.request(
+    lease = requesting.request(
         unit, ask, principal=caller, limits=limits, idempotency_key=idempotency_key, now=now
     )
     return views.lease_out(unit, lease, now=now, gateway_url=core.gateway_url)

@@ -36,7 +36,6 @@ def list_users(json: Json = False) -> None:
         lambda one: [
             one["name"],
             one["role"],
-            "default" if one["max_devices"] is None else str(one["max_devices"]),
             "disabled" if one["disabled_at"] else "active",
         ],
         empty="There is nobody.",
@@ -47,12 +46,11 @@ def list_users(json: Json = False) -> None:
 def create_user(
     name: Name,
     admin: Annotated[bool, typer.Option("--admin", help="May do everything.")] = False,
-    max_devices: Annotated[int | None, typer.Option(help="Own ceiling; else the default.")] = None,
     json: Json = False,
 ) -> None:
     """Make a user, and a link to sign in with."""
     with client() as session:
-        body = {"name": name, "role": "admin" if admin else "developer", "max_devices": max_devices}
+        body = {"name": name, "role": "admin" if admin else "developer"}
         made = session.call("POST", "/users", json=body)
         link = session.call("POST", _at("users", name, "signin-link"))
     if json:
@@ -65,17 +63,14 @@ def create_user(
 def change_user(
     name: Name,
     role: Annotated[str | None, typer.Option(help="admin or developer")] = None,
-    max_devices: Annotated[int | None, typer.Option(help="Own ceiling; -1: the default again.")] = None,
     disabled: Annotated[
         bool | None, typer.Option("--disable/--enable", help="Lock out, or let in again.")
     ] = None,
 ) -> None:
-    """Change a role or a ceiling, lock somebody out, or let them in again."""
+    """Change a role, lock somebody out, or let them in again."""
     body: dict[str, object] = {}
     if role is not None:
         body["role"] = role
-    if max_devices is not None:
-        body["max_devices"] = None if max_devices < 0 else max_devices
     if disabled is not None:
         body["disabled"] = disabled
     with client() as session:

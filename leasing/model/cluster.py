@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import CheckConstraint, ForeignKey, LargeBinary, UniqueConstraint, text
+from sqlalchemy import CheckConstraint, ForeignKey, Identity, LargeBinary, UniqueConstraint, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -47,6 +47,8 @@ class Node(Base):
     sampler_seen_at: Mapped[datetime | None]
     sampler: Mapped[dict[str, Any]] = mapped_column(JSONB, server_default=text("'{}'"))
     """The last report's node facts: boot id, CPU and memory in use, driver version or why there is none."""
+    labels: Mapped[dict[str, str]] = mapped_column(JSONB, server_default=text("'{}'"))
+    """What admins say of it, for leases that ask for it."""
     topology: Mapped[list[Any]] = mapped_column(JSONB, server_default=text("'[]'"))
     created_at: Mapped[Created]
 
@@ -74,6 +76,8 @@ class Device(Base):
     __table_args__ = (UniqueConstraint("node_id", "uuid"), one_of("health", DeviceHealth))
 
     id: Mapped[Key]
+    number: Mapped[int] = mapped_column(Identity(always=True), unique=True)
+    """For the calendar: an exclusion constraint needs no extension on a number."""
     node_id: Mapped[UUID] = mapped_column(ForeignKey("node.id", ondelete="CASCADE"))
     uuid: Mapped[str] = mapped_column(index=True)
     parent_uuid: Mapped[str | None]
@@ -94,6 +98,15 @@ class Device(Base):
     power_watts: Mapped[float | None]
     temperature_celsius: Mapped[float | None]
     sampled_at: Mapped[datetime | None]
+    cleared_at: Mapped[datetime | None]
+    """The last sample that proved it clean: nobody's process on it, its memory back to its floor, no new fault."""
+    floor_bytes: Mapped[Bytes | None]
+    """Memory that NVML reports as used while nothing runs on it."""
+    faults: Mapped[dict[str, Any]] = mapped_column(JSONB, server_default=text("'{}'"))
+    """Counters of faults (Xid, ECC) as of the last sample that proved it clean."""
+    quarantined_since: Mapped[datetime | None]
+    """Since when it has been left out because it did not become clean after a lease; None while it is not."""
+    quarantine_reason: Mapped[str] = mapped_column(server_default="")
     created_at: Mapped[Created]
 
 
@@ -112,6 +125,8 @@ class DeviceUsage(Base):
     device_id: Mapped[UUID] = mapped_column(ForeignKey("device.id", ondelete="CASCADE"), primary_key=True)
     share: Mapped[int]
     share_used: Mapped[int] = mapped_column(server_default="0")
+    released_at: Mapped[datetime | None]
+    """When a lease last gave back a part of it; kept by the same trigger. Leased anew only once proven clean since."""
     memory_bytes: Mapped[Bytes]
     memory_used_bytes: Mapped[Bytes] = mapped_column(server_default="0")
 

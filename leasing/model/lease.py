@@ -11,8 +11,8 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
 from leasing.gpus import WHOLE, GpuAsk
-from leasing.model.base import Base, Bytes, Created, Key, one_of
-from leasing.states import EndReason, Goal, LeaseState, Verdict
+from leasing.model.base import Base, Bytes, Created, Key, Moment, one_of
+from leasing.states import EndReason, Goal, LeaseState, SuspendReason, Verdict
 
 
 class Lease(Base):
@@ -24,6 +24,8 @@ class Lease(Base):
         one_of("goal", Goal, nullable=True),
         one_of("reason", EndReason, nullable=True),
         one_of("idle_verdict", Verdict, nullable=True),
+        one_of("suspend_reason", SuspendReason, nullable=True),
+        CheckConstraint("priority BETWEEN -1 AND 1", name="priority"),
         CheckConstraint("(state = 'stopping') = (goal IS NOT NULL)", name="goal_while_stopping"),
         CheckConstraint(
             "state <> 'ended' OR (reason IS NOT NULL AND ended_at IS NOT NULL)", name="ended_has_reason"
@@ -33,17 +35,18 @@ class Lease(Base):
         Index(
             "uq_lease_live_workspace", "workspace_id", unique=True, postgresql_where=text("state <> 'ended'")
         ),
-        Index("ix_lease_queue", "priority", "arrival", postgresql_where=text("state = 'queued'")),
+        Index("ix_lease_queue", "rank", "arrival", postgresql_where=text("state = 'queued'")),
         Index("ix_lease_work", "state", postgresql_where=text("state IN ('placed', 'starting', 'stopping')")),
         Index("ix_lease_deadline", "ends_at", postgresql_where=text("state <> 'ended'")),
         Index("ix_lease_owner_id", "owner_id", "created_at"),
+        Index("ix_lease_project_id", "project_id", "created_at"),
     )
 
     id: Mapped[Key]
     arrival: Mapped[int] = mapped_column(BigInteger, Identity(always=True), unique=True)
     name: Mapped[str]
     owner_id: Mapped[UUID] = mapped_column(ForeignKey("users.id"))
-    project: Mapped[str] = mapped_column(server_default="default")
+    project_id: Mapped[UUID] = mapped_column(ForeignKey("project.id"))
 
     state: Mapped[str] = mapped_column(server_default=LeaseState.QUEUED.value)
     goal: Mapped[str | None]
@@ -70,8 +73,20 @@ class Lease(Base):
     until: Mapped[datetime | None]
     idle_timeout_seconds: Mapped[int | None]
     """None: never reclaimed as idle."""
+    node_name: Mapped[str | None]
+    """Only on the node of that name."""
+    node_labels: Mapped[dict[str, str]] = mapped_column(JSONB, server_default=text("'{}'"))
+    """Only on nodes with all of these labels."""
+    at_least_seconds: Mapped[int | None]
+    """A reservation that begins sooner may cut its time down to this; None: the platform's default."""
+    reservation_id: Mapped[UUID | None] = mapped_column(ForeignKey("reservation.id"))
+    """The reservation whose devices it is to have."""
     priority: Mapped[int] = mapped_column(server_default="0")
+    """`Priority.rank` of its class."""
+    preemptible: Mapped[bool] = mapped_column(server_default=text("false"))
     wait: Mapped[bool] = mapped_column(server_default=text("true"))
+    rank: Mapped[int | None] = mapped_column(BigInteger)
+    """Where it stands in the order of service, as the planner last saw it; None: not seen yet, and so last."""
 
     created_at: Mapped[Created]
     queued_at: Mapped[Created]
@@ -84,7 +99,9 @@ class Lease(Base):
     blockers: Mapped[list[Any]] = mapped_column(JSONB, server_default=text("'[]'"))
     """Why it waits, as the planner last saw it: one sentence each."""
     expected_start: Mapped[datetime | None]
-    """While it waits: when there will probably be room; None where deadlines do not tell."""
+    """While it waits: when there will probably be room; None where nothing tells."""
+    latest_start: Mapped[datetime | None]
+    """While it waits: when there will be room if everybody stays to the end of their time."""
     attempts: Mapped[int] = mapped_column(server_default="0")
     retry_at: Mapped[datetime | None]
     claim_owner: Mapped[str | None]
@@ -101,6 +118,15 @@ class Lease(Base):
     idle_verdict: Mapped[str | None]
     idle_reason: Mapped[str] = mapped_column(server_default="")
     idle_since: Mapped[datetime | None]
+
+    suspended_at: Mapped[datetime | None]
+    suspend_reason: Mapped[str | None]
+    kept_node_id: Mapped[UUID | None] = mapped_column(ForeignKey("node.id"))
+    """While it is suspended or waits to go on: the node that keeps its files."""
+    kept_container: Mapped[str | None]
+    """Name of the stopped container with its files."""
+    kept_image: Mapped[str | None]
+    """The container's files as an image, once made for its going on."""
 
     @property
     def gpu(self) -> GpuAsk:
@@ -161,6 +187,34 @@ class Allocation(Base):
     memory_bytes: Mapped[Bytes]
     created_at: Mapped[Created]
     released_at: Mapped[datetime | None]
+
+
+class AllocationSample(Base):
+    """What a lease was last seen to use of a device: by its own processes, as NVML lists them."""
+
+    __tablename__ = "allocation_sample"
+
+    allocation_id: Mapped[UUID] = mapped_column(
+        ForeignKey("allocation.id", ondelete="CASCADE"), primary_key=True
+    )
+    at: Mapped[Moment]
+    memory_used_bytes: Mapped[Bytes]
+    over_since: Mapped[datetime | None]
+    """Since when it has used more memory than its share; None while it does not."""
+    warned_at: Mapped[datetime | None]
+
+
+class Forecast(Base):
+    """What a waiting lease was first told of its start, and when it then had its place: how good forecasts are."""
+
+    __tablename__ = "forecast"
+    __table_args__ = (Index("ix_forecast_placed_at", "placed_at"),)
+
+    lease_id: Mapped[UUID] = mapped_column(ForeignKey("lease.id", ondelete="CASCADE"), primary_key=True)
+    told_at: Mapped[Moment] = mapped_column(primary_key=True)
+    expected_start: Mapped[Moment]
+    latest_start: Mapped[datetime | None]
+    placed_at: Mapped[datetime | None]
 
 
 class Workspace(Base):

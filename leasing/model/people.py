@@ -35,8 +35,6 @@ class User(Base):
     id: Mapped[Key]
     name: Mapped[str] = mapped_column(unique=True)
     role: Mapped[str]
-    max_devices: Mapped[int | None]
-    """Own ceiling on devices held or waited for; None means the platform's default."""
     created_at: Mapped[Created]
     disabled_at: Mapped[datetime | None]
 

@@ -9,9 +9,12 @@ from uuid import UUID
 from pydantic import AwareDatetime, ConfigDict, Field, StringConstraints, model_validator
 
 from leasing.schema.base import Request, Wire
+from leasing.states import Priority
 
 Line = Annotated[str, StringConstraints(max_length=4096)]
 EnvName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,127}$")]
+Label = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_./-]{0,62}$")]
+LabelValue = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]{0,63}$")]
 EnvValue = Annotated[str, StringConstraints(max_length=32_768)]
 
 
@@ -55,8 +58,21 @@ class LeaseRequest(Request):
         None, ge=1, le=65535, description="Port the application listens on, to be its endpoint."
     )
     workspace: str | None = Field(None, max_length=40, description="Persistent volume mounted at /workspace.")
-    project: str = Field("default", max_length=40)
-    priority: int = Field(0, ge=0, le=0, description="Always 0 for now.")
+    project: str = Field("default", max_length=40, description="In whose name; its members may lease there.")
+    priority: Priority = Field(Priority.NORMAL, description="Class in the queue; a project's is bounded.")
+    preemptible: bool = Field(
+        False, description="May be suspended when others need its place; then it queues again."
+    )
+    node: str | None = Field(None, max_length=255, description="Only on the node of that name.")
+    labels: dict[Label, LabelValue] = Field(
+        default_factory=dict, max_length=16, description="Only on nodes with all of these labels."
+    )
+    reservation: str | None = Field(None, max_length=40, description="Use the devices of this reservation.")
+    at_least: str | None = Field(
+        None,
+        max_length=40,
+        description="A reservation that begins sooner may cut the time down to this: `1h`.",
+    )
     wait: bool = Field(True, description="False: refuse at once when there is no room now.")
 
     @model_validator(mode="after")
@@ -95,6 +111,12 @@ class RequestOut(Wire):
     env: dict[str, str]
     port: int | None
     workspace: str | None
+    priority: str
+    preemptible: bool
+    node: str | None
+    labels: dict[str, str]
+    reservation: str | None
+    at_least_seconds: int | None
     wait: bool
 
 
@@ -119,7 +141,9 @@ class QueueOut(Wire):
     position: int
     """1 is next."""
     expected_start: datetime | None
-    """None when it cannot be told; `blockers` says why it waits."""
+    """When it will probably start; None when it cannot be told, and `blockers` says why it waits."""
+    latest_start: datetime | None = None
+    """When it will start if everybody before it stays to the end of their time; None when even that cannot be told."""
     blockers: list[str]
 
 
@@ -147,6 +171,8 @@ class LeaseOut(Wire):
     exit_code: int | None
     oom_killed: bool
     last_log: str
+    suspend_reason: str | None = None
+    """While it is suspended, or waits to go on: why."""
     idle: IdleOut | None
     queue: QueueOut | None
 
@@ -183,19 +209,24 @@ class WhyOut(Wire):
     position: int | None
     blockers: list[str]
     expected_start: datetime | None = None
-    """While it waits: when there will probably be room, by the deadlines of those before it."""
+    """While it waits: when there will probably be room, by what leases usually do."""
+    latest_start: datetime | None = None
+    """While it waits: when there will be room by the deadlines of those before it."""
 
 
 class QueueEntryOut(Wire):
     position: int
     lease: str
     owner: str
+    project: str
+    priority: str
     gpu: str
     cpus: float
     memory_bytes: int
     queued_at: datetime
     blockers: list[str]
     expected_start: datetime | None = None
+    latest_start: datetime | None = None
 
 
 class QueuePage(Wire):

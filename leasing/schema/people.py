@@ -14,7 +14,6 @@ class UserOut(Wire):
     id: UUID
     name: str
     role: str
-    max_devices: int | None
     created_at: datetime
     disabled_at: datetime | None
 
@@ -26,14 +25,12 @@ class UserPage(Wire):
 class UserIn(Request):
     name: str = Field(max_length=40)
     role: str = Field("developer", pattern="^(admin|developer)$")
-    max_devices: int | None = Field(None, ge=0, le=100_000)
 
 
 class UserPatch(Request):
     """Only what is given changes."""
 
     role: str | None = Field(None, pattern="^(admin|developer)$")
-    max_devices: int | None = Field(None, ge=0, le=100_000)
     disabled: bool | None = None
 
 

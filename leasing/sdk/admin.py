@@ -24,13 +24,13 @@ class Admin:
     def users(self) -> list[UserOut]:
         return ask(self._transport, UserPage, "GET", "/users").items
 
-    def create_user(self, name: str, *, role: str = "developer", max_devices: int | None = None) -> UserOut:
-        """`max_devices` is a ceiling of their own; None is the platform's. Raises `Invalid`, `Conflict`."""
-        body = {"name": name, "role": role, "max_devices": max_devices}
+    def create_user(self, name: str, *, role: str = "developer") -> UserOut:
+        """Raises `Invalid`, `Conflict`."""
+        body = {"name": name, "role": role}
         return ask(self._transport, UserOut, "POST", "/users", json=body)
 
     def change_user(self, name: str, **changes: Any) -> UserOut:
-        """Of `role`, `max_devices` (None: the platform's again) and `disabled`, what is given. Raises `NotFound`."""
+        """Of `role` and `disabled`, what is given. Raises `NotFound`."""
         return ask(self._transport, UserOut, "PATCH", at("users", name), json=changes)
 
     def change_node(self, name: str, intent: Intent) -> NodeOut:

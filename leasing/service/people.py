@@ -184,7 +184,7 @@ def users(session: Session) -> UserPage:
 
 def create_user(session: Session, ask: UserIn, *, principal: Principal) -> UserOut:
     """Raises `Invalid`, `NameTaken`."""
-    user = User(name=user_name(ask.name), role=ask.role, max_devices=ask.max_devices)
+    user = User(name=user_name(ask.name), role=ask.role)
     try:
         with session.begin_nested():
             session.add(user)
@@ -209,8 +209,6 @@ def update_user(
     user = _user(session, name)
     if ask.role is not None:
         user.role = ask.role
-    if "max_devices" in ask.model_fields_set:
-        user.max_devices = ask.max_devices
     if ask.disabled is not None:
         user.disabled_at = (user.disabled_at or now) if ask.disabled else None
     session.flush()

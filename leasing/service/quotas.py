@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from leasing.errors import NeverFits, OverQuota
 from leasing.gpus import WHOLE, GpuAsk
-from leasing.model import Device, DeviceUsage, Lease, NodeUsage, User
+from leasing.model import Device, DeviceUsage, Lease, NodeUsage, Quota, User
 from leasing.service.principal import Principal
 from leasing.settings.limits import LimitSettings
 from leasing.states import DeviceHealth, LeaseState
@@ -26,20 +26,21 @@ def check_user(
 
     Locks the user's row: two asks cannot both pass. Parts of devices count as such.
     """
-    user = session.execute(
-        sa.select(User).where(User.id == principal.user_id).with_for_update(key_share=True)
-    ).scalar_one()
+    session.execute(sa.select(User.id).where(User.id == principal.user_id).with_for_update(key_share=True))
+    own = session.execute(
+        sa.select(Quota.max_devices).where(Quota.user_id == principal.user_id)
+    ).scalar_one_or_none()
     leases, held = session.execute(
         sa.select(sa.func.count(), sa.func.coalesce(sa.func.sum(Lease.gpu_count * Lease.gpu_share), 0)).where(
             Lease.owner_id == principal.user_id,
             Lease.state.not_in([LeaseState.ENDED, LeaseState.SUSPENDED]),
         )
     ).one()
-    most = limits.devices_per_user if user.max_devices is None else user.max_devices
+    most = limits.devices_per_user if own is None else own
     wanted = held + ask.count * share
     if ask.count and wanted > most * WHOLE:
         raise OverQuota(
-            f"That would be {wanted / WHOLE:g} devices for {principal.name}; the limit is {most} "
+            f"That would be {wanted / WHOLE:g} devices for {principal.name}; the limit is {most:g} "
             f"({held / WHOLE:g} held or waited for now).",
             hint="Release a lease (lease ls), ask for fewer, or ask an admin for a higher limit.",
         )

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from leasing.errors import Invalid
-from leasing.model import Allocation, Device, Event, Lease, Node, Run, User, Workspace
+from leasing.model import Allocation, Device, Event, Lease, Node, Project, Reservation, Run, User, Workspace
 from leasing.schema.lease import (
     DeviceOut,
     EventOut,
@@ -26,10 +26,12 @@ from leasing.schema.lease import (
     WhyOut,
 )
 from leasing.service.principal import Principal
-from leasing.states import LeaseState, Verdict
+from leasing.states import LeaseState, Priority, Verdict
 from leasing.units import format_duration
 
 MAX_PAGE = 500
+IN_ORDER = (Lease.rank.asc().nulls_last(), Lease.arrival)
+"""The order of service, as the planner last wrote it down."""
 UNPLACED = (LeaseState.QUEUED, LeaseState.SUSPENDED, LeaseState.ENDED)
 """States in which a lease has no open run."""
 
@@ -100,10 +102,11 @@ def event_out(event: Event) -> EventOut:
 def queue(session: Session) -> QueuePage:
     """Who waits, in the order in which they will be served."""
     rows = session.execute(
-        sa.select(Lease, User.name)
+        sa.select(Lease, User.name, Project.name)
         .join(User, User.id == Lease.owner_id)
+        .join(Project, Project.id == Lease.project_id)
         .where(Lease.state == LeaseState.QUEUED)
-        .order_by(Lease.priority.desc(), Lease.arrival)
+        .order_by(*IN_ORDER)
     ).all()
     return QueuePage(
         items=[
@@ -111,14 +114,17 @@ def queue(session: Session) -> QueuePage:
                 position=position,
                 lease=lease.name,
                 owner=owner,
+                project=project,
+                priority=Priority.of(lease.priority),
                 gpu=str(lease.gpu),
                 cpus=lease.cpus_millis / 1000,
                 memory_bytes=lease.memory_bytes,
                 queued_at=lease.queued_at,
                 blockers=lease.blockers,
                 expected_start=lease.expected_start,
+                latest_start=lease.latest_start,
             )
-            for position, (lease, owner) in enumerate(rows, start=1)
+            for position, (lease, owner, project) in enumerate(rows, start=1)
         ]
     )
 
@@ -132,6 +138,7 @@ def why(session: Session, lease: Lease, *, now: datetime) -> WhyOut:
         position=position,
         blockers=lease.blockers if position else [],
         expected_start=lease.expected_start if position else None,
+        latest_start=lease.latest_start if position else None,
     )
 
 
@@ -159,7 +166,10 @@ def _leases_out(
     if not leases:
         return []
     owners = _named(session, User, {lease.owner_id for lease in leases})
+    projects = _named(session, Project, {lease.project_id for lease in leases})
     workspaces = _named(session, Workspace, {lease.workspace_id for lease in leases if lease.workspace_id})
+    booked = {lease.reservation_id for lease in leases if lease.reservation_id}
+    reservations = _named(session, Reservation, booked)
     runs, devices = _places(session, [lease.id for lease in leases if lease.state not in UNPLACED])
     positions = _positions(session, leases)
     return [
@@ -171,9 +181,9 @@ def _leases_out(
             reason=lease.reason,
             message=lease.message,
             owner=owners[lease.owner_id],
-            project=lease.project,
+            project=projects[lease.project_id],
             image=lease.image,
-            request=_request(lease, workspaces),
+            request=_request(lease, workspaces, reservations),
             devices=devices[lease.id],
             node=runs.get(lease.id),
             endpoint_url=f"{gateway_url}/l/{lease.name}/" if lease.port else None,
@@ -185,9 +195,13 @@ def _leases_out(
             exit_code=lease.exit_code,
             oom_killed=lease.oom_killed,
             last_log=lease.last_log,
+            suspend_reason=lease.suspend_reason,
             idle=_idle(lease, now),
             queue=QueueOut(
-                position=positions[lease.id], expected_start=lease.expected_start, blockers=lease.blockers
+                position=positions[lease.id],
+                expected_start=lease.expected_start,
+                latest_start=lease.latest_start,
+                blockers=lease.blockers,
             )
             if lease.id in positions
             else None,
@@ -196,7 +210,7 @@ def _leases_out(
     ]
 
 
-def _request(lease: Lease, workspaces: dict[UUID, str]) -> RequestOut:
+def _request(lease: Lease, workspaces: dict[UUID, str], reservations: dict[UUID, str]) -> RequestOut:
     return RequestOut(
         gpu=str(lease.gpu),
         cpus=lease.cpus_millis / 1000,
@@ -209,6 +223,12 @@ def _request(lease: Lease, workspaces: dict[UUID, str]) -> RequestOut:
         env=lease.env,
         port=lease.port,
         workspace=workspaces[lease.workspace_id] if lease.workspace_id else None,
+        priority=Priority.of(lease.priority),
+        preemptible=lease.preemptible,
+        node=lease.node_name,
+        labels=lease.node_labels,
+        reservation=reservations[lease.reservation_id] if lease.reservation_id else None,
+        at_least_seconds=lease.at_least_seconds,
         wait=lease.wait,
     )
 
@@ -221,7 +241,9 @@ def _idle(lease: Lease, now: datetime) -> IdleOut | None:
     return IdleOut(verdict=lease.idle_verdict, seconds=max(0.0, seconds), reason=lease.idle_reason)
 
 
-def _named(session: Session, model: type[User | Workspace], ids: set[UUID]) -> dict[UUID, str]:
+def _named(
+    session: Session, model: type[User | Workspace | Project | Reservation], ids: set[UUID]
+) -> dict[UUID, str]:
     if not ids:
         return {}
     return dict(session.execute(sa.select(model.id, model.name).where(model.id.in_(ids))).all())
@@ -256,7 +278,7 @@ def _positions(session: Session, leases: Sequence[Lease]) -> dict[UUID, int]:
     """Place in the queue of those that wait, 1 is next."""
     if not any(lease.state == LeaseState.QUEUED for lease in leases):
         return {}
-    order = sa.func.row_number().over(order_by=(Lease.priority.desc(), Lease.arrival))
+    order = sa.func.row_number().over(order_by=IN_ORDER)
     ranked = sa.select(Lease.id, order.label("position")).where(Lease.state == LeaseState.QUEUED).subquery()
     rows = session.execute(
         sa.select(ranked.c.id, ranked.c.position).where(ranked.c.id.in_([lease.id for lease in leases]))

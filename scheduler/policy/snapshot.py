@@ -43,6 +43,7 @@ class Node:
     memory_free_bytes: int
     devices: Sequence[Device]
     closed: str | None = None
+    labels: Mapping[str, str] = field(default_factory=dict)
     links: Mapping[frozenset[str], int] = field(default_factory=dict)
 
 
@@ -57,7 +58,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Waiting:
-    """A queued lease. `node_id` is set when its workspace lies on that node."""
+    """A queued lease. `node_id` is set when its workspace, or what it has written so far, lies on that node."""
 
     id: UUID
     name: str
@@ -67,6 +68,19 @@ class Waiting:
     seconds: float = 0.0
     """How long it may run, once it starts; until a fixed moment if `until` is set."""
     until: datetime | None = None
+    at_least_seconds: float | None = None
+    """A reservation may cut its time down to this; None: not at all."""
+    node_name: str | None = None
+    """Only on the node of that name."""
+    labels: Mapping[str, str] = field(default_factory=dict, hash=False)
+    """Only on nodes with all of these."""
+    reservation_id: UUID | None = None
+    """Under that reservation: on its devices, while it lasts."""
+    project: str = ""
+    priority: int = 0
+    """Of its class; higher comes first."""
+    preemptible: bool = False
+    arrival: int = 0
 
     def end(self, start: datetime) -> datetime:
         """Its deadline, were it to start then."""
@@ -91,6 +105,42 @@ class Held:
     memory_bytes: int
     grants: Sequence[tuple[UUID, int, int]]
     until: datetime
+    likely: datetime | None = None
+    """When it will probably leave, by what leases usually do; None: nothing better than its deadline is known."""
+
+
+@dataclass(frozen=True)
+class Yielding:
+    """A running lease that may be suspended for another. `since` is when it last started."""
+
+    id: UUID
+    name: str
+    held: Held
+    project: str
+    priority: int
+    since: datetime
+
+
+@dataclass(frozen=True)
+class Reserved:
+    """Devices, CPUs and memory of a node that are promised from a moment to another."""
+
+    id: UUID
+    name: str
+    node_id: UUID
+    device_ids: Sequence[UUID]
+    cpus_millis: int
+    memory_bytes: int
+    starts_at: datetime
+    ends_at: datetime
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What a project has used, in device-seconds of which older ones count for less, and the weight of its part."""
+
+    used_device_seconds: float = 0.0
+    weight: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -103,6 +153,10 @@ class Snapshot:
     at: datetime = EPOCH
     held: Sequence[Held] | None = None
     """None: not looked at. Then nothing is expected, and nobody goes ahead of one that waits."""
+    yielding: Sequence[Yielding] = ()
+    reserved: Sequence[Reserved] = ()
+    standings: Mapping[str, Standing] = field(default_factory=dict)
+    """Project → what it has had so far."""
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from leasing.database import now
 from leasing.errors import DriverError, EngineDown, NeverFits, OverQuota
 from leasing.model import Allocation, Device, DeviceUsage, Event, Lease, Run, Signal, SignalKind
 from leasing.schema.lease import LeaseRequest, RenewRequest
-from leasing.service import leases, signals, views
+from leasing.service import leases, requesting, signals, views
 from leasing.service.signals import Observation
 from leasing.settings.limits import LimitSettings
 from scheduler import planning
@@ -118,7 +118,7 @@ def test_more_than_there_is_anywhere_is_refused_with_what_there_is(cluster: Clus
 
 def test_a_quota_is_named_with_its_limit(cluster: Cluster) -> None:
     with cluster.sessions.begin() as session, pytest.raises(OverQuota, match="the limit is 2"):
-        leases.request(
+        requesting.request(
             session, LeaseRequest(gpu="3"), principal=cluster.ada, limits=LimitSettings(devices_per_user=2),
             idempotency_key=None, now=now(session),
         )  # fmt: skip

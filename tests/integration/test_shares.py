@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from leasing.database import now
 from leasing.errors import NeverFits, OverQuota
-from leasing.model import Allocation, Run, User
+from leasing.model import Allocation, Quota, Run
 from leasing.service import cluster as service
 from tests.support.cluster import Cluster
 
@@ -52,7 +52,7 @@ def test_what_no_device_has_is_refused_at_once(cluster: Cluster) -> None:
 
 def test_parts_count_as_parts_of_the_quota(cluster: Cluster) -> None:
     with cluster.sessions.begin() as session:
-        session.execute(sa.update(User).where(User.id == cluster.ada.user_id).values(max_devices=1))
+        session.add(Quota(user_id=cluster.ada.user_id, max_devices=1))
     cluster.ask(gpu="0.5")
     cluster.ask(gpu="16GB")
     with pytest.raises(OverQuota, match=r"That would be 1.15 devices for ada; the limit is 1 \(0.9 held"):

@@ -44,10 +44,11 @@ def test_any_walk_stays_in_the_table_and_leaves_its_events(
 ) -> None:
     owner = session.execute(sa.text("SELECT id FROM users LIMIT 1")).scalar_one_or_none()
     owner = owner or user(session, "walker").user_id
+    project = session.execute(sa.text("SELECT id FROM project WHERE open")).scalar_one()
     moment = now(session)
     lease = Lease(
-        name=f"walk-{session.execute(sa.func.count(Lease.id)).scalar_one()}", owner_id=owner, image="x", gpu_count=0,
-        cpus_millis=1, memory_bytes=1, ends_at=moment,
+        name=f"walk-{session.execute(sa.func.count(Lease.id)).scalar_one()}", owner_id=owner,
+        project_id=project, image="x", gpu_count=0, cpus_millis=1, memory_bytes=1, ends_at=moment,
     )  # fmt: skip
     session.add(lease)
     session.flush()

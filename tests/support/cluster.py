@@ -17,7 +17,7 @@ from leasing.drivers.docker import DockerDriver
 from leasing.drivers.fake import FakeDriver
 from leasing.model import Device, DeviceUsage, Lease, Node, NodeUsage, TokenKind, User
 from leasing.schema.lease import LeaseRequest
-from leasing.service import cluster, installation, leases, people
+from leasing.service import cluster, installation, leases, people, requesting
 from leasing.service.principal import Principal
 from leasing.settings.docker import DockerSettings
 from leasing.settings.limits import LimitSettings
@@ -79,7 +79,7 @@ class Cluster:
         """A lease is asked for, with sane and small wishes unless told otherwise."""
         facts: dict[str, object] = {"image": IMAGE, "cpus": "1", "memory": "64M"}
         with self.sessions.begin() as session:
-            return leases.request(
+            return requesting.request(
                 session,
                 LeaseRequest.model_validate(facts | wishes),
                 principal=self.ada,

@@ -24,6 +24,8 @@ def lease(name: str = "demo", **facts: object) -> dict[str, Any]:
     ask = {
         "gpu": "0", "cpus": 0.5, "memory_bytes": 2**26, "shm_bytes": None, "ttl_seconds": 3600, "until": None,
         "idle_timeout_seconds": None, "command": None, "env": {}, "port": None, "workspace": None, "wait": True,
+        "priority": "normal", "preemptible": False, "node": None, "labels": {}, "reservation": None,
+        "at_least_seconds": None,
     }  # fmt: skip
     made: dict[str, Any] = {
         "id": "3f0c2b7e-0000-4000-8000-000000000001", "name": name, "state": "running", "goal": None, "reason": None,
