@@ -166,6 +166,8 @@ class Placement:
     lease: Waiting
     node: Node
     grants: Sequence[Grant]
+    ends_before: datetime | None = None
+    """A reservation begins then: its time is cut to that."""
 
     def held(self, until: datetime) -> Held:
         """What it gives back then."""
@@ -179,6 +181,14 @@ class Placement:
 
 
 @dataclass(frozen=True)
+class Preemption:
+    """This one is suspended, so that the other has room."""
+
+    victim: Yielding
+    by: Waiting
+
+
+@dataclass(frozen=True)
 class Plan:
     """What to do now. `blockers` has a sentence or more for every lease that stays in the queue."""
 
@@ -186,4 +196,9 @@ class Plan:
     refusals: Sequence[tuple[Waiting, str]]
     blockers: Mapping[UUID, Sequence[str]]
     expected: Mapping[UUID, datetime | None] = field(default_factory=dict)
-    """When each that waits will probably start; None where deadlines do not tell."""
+    """When each that waits will probably start; None where nothing tells."""
+    latest: Mapping[UUID, datetime | None] = field(default_factory=dict)
+    """When each will start if everybody stays to the end of their time; None where deadlines do not tell."""
+    preemptions: Sequence[Preemption] = ()
+    order: Sequence[UUID] = ()
+    """The whole queue in the order of service."""
