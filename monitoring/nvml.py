@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import ctypes
 import logging
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -25,6 +26,8 @@ NVLINK_RANK = 100
 
 LOST = {"NVMLError_GpuIsLost", "NVMLError_NotFound", "NVMLError_ResetRequired"}
 AGAIN = {"NVMLError_Uninitialized", "NVMLError_LibRmVersionMismatch", "NVMLError_DriverNotLoaded"}
+MANY_EVENTS = 256
+"""Xid events taken at one look: a device that goes on raising them must not hold up the look."""
 NO_VALUE = pynvml.NVML_VALUE_NOT_AVAILABLE_ulonglong.value
 
 
@@ -34,6 +37,21 @@ class Process:
 
     pid: int
     memory_bytes: int | None
+
+
+@dataclass(frozen=True)
+class Faults:
+    """What a device tells of faults of its own; None is "does not tell".
+
+    `xids`: how often each Xid error happened since this process began to listen. `ecc_uncorrected`: over the device's
+    life. The others are states: a row remap or page retirement that waits for a reset, a remap that failed.
+    """
+
+    xids: Mapping[int, int] | None = None
+    ecc_uncorrected: int | None = None
+    remap_pending: bool | None = None
+    remap_failed: bool | None = None
+    retirement_pending: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -55,6 +73,7 @@ class Device:
     power_watts: float | None = None
     temperature_celsius: float | None = None
     processes: tuple[Process, ...] | None = None
+    faults: Faults = Faults()
 
 
 @dataclass(frozen=True)
@@ -75,6 +94,7 @@ class Nvml:
         self._ready = False
         self._links: tuple[tuple[str, ...], dict[tuple[str, str], int]] = ((), {})
         self._known: dict[int, Device] = {}
+        self._xids = _Xids()
 
     def look(self) -> Inventory:
         """The devices now. A machine without NVML has none, with the reason; a lost device is among the rest."""
@@ -85,6 +105,7 @@ class Nvml:
             return Inventory(None, _absent(error), devices=())
         try:
             version = str(pynvml.nvmlSystemGetDriverVersion())
+            self._xids.drain()
             devices = tuple(self._devices())
         except pynvml.NVMLError as error:
             self.close()  # the next look starts anew
@@ -95,6 +116,7 @@ class Nvml:
         """Let go of the library."""
         if self._ready:
             self._ready = False
+            self._xids.forget()
             try:
                 pynvml.nvmlShutdown()
             except pynvml.NVMLError as error:
@@ -114,7 +136,7 @@ class Nvml:
         for index in range(pynvml.nvmlDeviceGetCount()):
             try:
                 handle = pynvml.nvmlDeviceGetHandleByIndex(index)
-                device = _device(handle, index)
+                device = _device(handle, index, self._xids)
                 self._known[index] = device
                 found.append(device)
                 if device.mig_enabled:
@@ -143,6 +165,7 @@ class Nvml:
             mig_enabled=known.mig_enabled,
             numa_node=known.numa_node,
             pci_bus_id=known.pci_bus_id,
+            faults=Faults(xids=self._xids.of(known.uuid)),
         )
 
     def _topology(self, devices: tuple[Device, ...]) -> dict[tuple[str, str], int]:
@@ -162,7 +185,76 @@ class Nvml:
         return self._links[1]
 
 
-def _device(handle: Any, index: int) -> Device:
+class _Xids:
+    """The Xid errors of devices, counted from NVML's events.
+
+    NVML tells only of what happens after a device is listened to; the counts outlive a restart of the driver.
+    """
+
+    def __init__(self) -> None:
+        self._events: Any = None
+        self._heard: dict[int | None, str] = {}
+        self._counts: dict[str, Counter[int]] = {}
+
+    def drain(self) -> None:
+        """Take in what has happened since the last time."""
+        for _ in range(MANY_EVENTS if self._heard else 0):
+            try:
+                event = pynvml.nvmlEventSetWait_v2(self._events, 0)
+            except pynvml.NVMLError:
+                return  # nothing more, or a device is lost: then its health says so
+            uuid = self._heard.get(_address(event.device))
+            if uuid is not None and event.eventType == pynvml.nvmlEventTypeXidCriticalError:
+                self._counts[uuid][int(event.eventData)] += 1
+
+    def listen(self, handle: Any, uuid: str) -> None:
+        """Count those of a device from now on, if it tells of them."""
+        if _address(handle) in self._heard:
+            return
+        self._heard[_address(handle)] = uuid
+        try:
+            if self._events is None:
+                self._events = pynvml.nvmlEventSetCreate()
+            pynvml.nvmlDeviceRegisterEvents(handle, pynvml.nvmlEventTypeXidCriticalError, self._events)
+            self._counts.setdefault(uuid, Counter())
+        except pynvml.NVMLError as error:
+            log.info("device tells of no Xid errors uuid=%s error=%s", uuid, error)
+
+    def of(self, uuid: str) -> Mapping[int, int] | None:
+        """How often each has happened; None for a device that does not tell."""
+        counts = self._counts.get(uuid)
+        return None if counts is None else dict(counts)
+
+    def forget(self) -> None:
+        """The library is let go, and what it gave with it."""
+        self._events = None
+        self._heard.clear()
+
+
+def _address(handle: Any) -> int | None:
+    return ctypes.cast(handle, ctypes.c_void_p).value
+
+
+def _faults(handle: Any, xids: Mapping[int, int] | None) -> Faults:
+    rows = _maybe(pynvml.nvmlDeviceGetRemappedRows, handle)
+    retirement = _maybe(pynvml.nvmlDeviceGetRetiredPagesPendingStatus, handle)
+    return Faults(
+        xids=xids,
+        ecc_uncorrected=_maybe(
+            pynvml.nvmlDeviceGetTotalEccErrors,
+            handle,
+            pynvml.NVML_MEMORY_ERROR_TYPE_UNCORRECTED,
+            pynvml.NVML_AGGREGATE_ECC,
+        ),
+        remap_pending=bool(rows[2]) if rows else None,
+        remap_failed=bool(rows[3]) if rows else None,
+        retirement_pending=bool(retirement) if retirement is not None else None,
+    )
+
+
+def _device(handle: Any, index: int, xids: _Xids) -> Device:
+    uuid = str(pynvml.nvmlDeviceGetUUID(handle))
+    xids.listen(handle, uuid)
     memory = pynvml.nvmlDeviceGetMemoryInfo(handle)
     pci = _maybe(pynvml.nvmlDeviceGetPciInfo, handle)
     use = _maybe(pynvml.nvmlDeviceGetUtilizationRates, handle)
@@ -171,7 +263,7 @@ def _device(handle: Any, index: int) -> Device:
     mig = _maybe(pynvml.nvmlDeviceGetMigMode, handle)
     numa = _maybe(pynvml.nvmlDeviceGetNumaNodeId, handle)
     return Device(
-        uuid=str(pynvml.nvmlDeviceGetUUID(handle)),
+        uuid=uuid,
         index=index,
         model=str(pynvml.nvmlDeviceGetName(handle)),
         memory_bytes=int(memory.total),
@@ -183,6 +275,7 @@ def _device(handle: Any, index: int) -> Device:
         power_watts=watts / 1000 if watts is not None else None,
         temperature_celsius=float(degrees) if degrees is not None else None,
         processes=_processes(handle),
+        faults=_faults(handle, xids.of(uuid)),
     )
 
 
@@ -205,6 +298,7 @@ def _instances(parent: Any, device: Device) -> list[Device]:
                 pci_bus_id=device.pci_bus_id,
                 memory_used_bytes=int(memory.used) if memory else None,
                 processes=_processes(handle),
+                faults=device.faults,  # they are the hardware's, which all instances are on
             )
         )
     return found

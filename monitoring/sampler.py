@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import time
+from datetime import datetime
 
-from leasing.schema.report import ContainerReport, DeviceReport, LinkReport, NodeReport, ProcessReport
+from leasing.schema.report import (
+    ContainerReport,
+    DeviceReport,
+    FaultReport,
+    LinkReport,
+    NodeReport,
+    ProcessReport,
+)
 from monitoring.cgroups import Cgroups, Usage, container_of
 from monitoring.machine import MachineReader, process_name
-from monitoring.nvml import Device, Nvml, Process
+from monitoring.nvml import Device, Faults, Nvml, Process
 
 
 class Sampler:
@@ -20,14 +28,16 @@ class Sampler:
         self._cgroups = cgroups
         self._machine = machine
         self._metrics_address = metrics_address
+        self._since = time.monotonic_ns() // 1_000_000
 
-    def sample(self) -> NodeReport:
-        """What there is now."""
+    def sample(self, at: datetime | None = None) -> NodeReport:
+        """What there is now, which is no earlier than `at` by the database's clock."""
         machine = self._machine.read()
         inventory = self._nvml.look()
         return NodeReport(
             sequence=time.monotonic_ns()
             // 1_000_000,  # grows across our own restarts too, until the machine's
+            sampled_at=at,
             boot_id=machine.boot_id,
             hostname=machine.hostname,
             cpus=machine.cpus,
@@ -37,7 +47,9 @@ class Sampler:
             nvml_driver_version=inventory.driver_version,
             nvml_absent_reason=inventory.absent_reason,
             metrics_address=self._metrics_address,
-            devices=None if inventory.devices is None else [_device(device) for device in inventory.devices],
+            devices=None
+            if inventory.devices is None
+            else [self._device(device) for device in inventory.devices],
             links=[LinkReport(a=a, b=b, rank=rank) for (a, b), rank in inventory.links.items()],
             containers=[_container(usage) for usage in self._cgroups.sample()],
         )
@@ -46,25 +58,37 @@ class Sampler:
         self._nvml.close()
         self._cgroups.close()
 
+    def _device(self, device: Device) -> DeviceReport:
+        return DeviceReport(
+            uuid=device.uuid,
+            index=device.index,
+            model=device.model,
+            memory_bytes=device.memory_bytes,
+            parent_uuid=device.parent_uuid,
+            mig_enabled=device.mig_enabled,
+            numa_node=device.numa_node,
+            pci_bus_id=device.pci_bus_id,
+            health="ok" if device.health == "ok" else "lost" if device.health == "lost" else "faulty",
+            health_reason=device.health_reason,
+            utilization_ratio=device.utilization_ratio,
+            memory_used_bytes=device.memory_used_bytes,
+            power_watts=device.power_watts,
+            temperature_celsius=device.temperature_celsius,
+            processes=None
+            if device.processes is None
+            else [_process(process) for process in device.processes],
+            faults=self._faults(device.faults),
+        )
 
-def _device(device: Device) -> DeviceReport:
-    return DeviceReport(
-        uuid=device.uuid,
-        index=device.index,
-        model=device.model,
-        memory_bytes=device.memory_bytes,
-        parent_uuid=device.parent_uuid,
-        mig_enabled=device.mig_enabled,
-        numa_node=device.numa_node,
-        pci_bus_id=device.pci_bus_id,
-        health="ok" if device.health == "ok" else "lost" if device.health == "lost" else "faulty",
-        health_reason=device.health_reason,
-        utilization_ratio=device.utilization_ratio,
-        memory_used_bytes=device.memory_used_bytes,
-        power_watts=device.power_watts,
-        temperature_celsius=device.temperature_celsius,
-        processes=None if device.processes is None else [_process(process) for process in device.processes],
-    )
+    def _faults(self, faults: Faults) -> FaultReport:
+        return FaultReport(
+            listening_since=self._since,
+            xids=None if faults.xids is None else dict(faults.xids),
+            ecc_uncorrected=faults.ecc_uncorrected,
+            remap_pending=faults.remap_pending,
+            remap_failed=faults.remap_failed,
+            retirement_pending=faults.retirement_pending,
+        )
 
 
 def _process(process: Process) -> ProcessReport:

@@ -5,9 +5,10 @@ The sampler knows containers only; which lease they carry is the api's to say. N
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Annotated, Literal
 
-from pydantic import Field, StringConstraints, field_validator
+from pydantic import AwareDatetime, Field, StringConstraints, field_validator
 
 from leasing.schema.base import Request, Wire
 
@@ -29,6 +30,24 @@ class ProcessReport(Request):
     name: Short = ""
 
 
+class FaultReport(Request):
+    """What a device tells of faults of its own; None is "does not tell".
+
+    Counters and states as they are now: which of them are news is judged where they are kept.
+    """
+
+    listening_since: int = Field(0, ge=0, lt=2**62)
+    """Since when Xid errors are counted; another value is another count."""
+    xids: dict[Annotated[int, Field(ge=0, lt=10_000)], Annotated[int, Field(ge=1, lt=2**62)]] | None = Field(
+        None, max_length=1000
+    )
+    """Code of an Xid error → how often."""
+    ecc_uncorrected: int | None = Field(None, ge=0, lt=2**62)
+    remap_pending: bool | None = None
+    remap_failed: bool | None = None
+    retirement_pending: bool | None = None
+
+
 class DeviceReport(Request):
     """A device as NVML sees it."""
 
@@ -48,6 +67,7 @@ class DeviceReport(Request):
     power_watts: float | None = Field(None, ge=0, lt=1e6)
     temperature_celsius: float | None = Field(None, gt=-300, lt=1e4)
     processes: list[ProcessReport] | None = Field(None, max_length=4096)
+    faults: FaultReport = Field(default_factory=FaultReport)
 
 
 class LinkReport(Request):
@@ -74,6 +94,9 @@ class NodeReport(Request):
     """One pass of a sampler. `sequence` grows from pass to pass within a boot of the machine."""
 
     sequence: int = Field(ge=0, lt=2**62)
+    sampled_at: AwareDatetime | None = None
+    """No later than NVML was read, by the database's clock: as it was in the last answer, and on from there. None while
+    there was none. What happened before it is certainly seen in this report, however long that was on its way."""
     boot_id: Short
     hostname: Short
     cpus: float = Field(gt=0, lt=100_000)
@@ -102,3 +125,7 @@ class ReportAccepted(Wire):
 
     known_containers: list[str]
     interval_seconds: float
+    at: datetime | None = None
+    """The database's clock, no later than this answer."""
+    soon: bool = False
+    """A device waits for the proof that it is clean: report again at once."""

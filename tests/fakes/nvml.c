@@ -1,7 +1,10 @@
 /* A stand-in for libnvidia-ml.so.1: answers from a state file that is read anew at each call, so that a test can change
  * a device under a running program. One line a device:
- *   uuid|name|mem_total|mem_used|util|power_mw|temp|pci|mig|numa|state|links|procs
+ *   uuid|name|mem_total|mem_used|util|power_mw|temp|pci|mig|numa|state|links|procs|faults
  * state: ok or lost; links: indexes joined by NVLink, "1,2"; procs: "pid:bytes,pid:bytes"; "-" for none.
+ * faults may be left out, as may each of its parts, "xid=79:1,31:2;ecc=0;pending=0;failed=0;retired=0": how often each
+ * Xid has happened, uncorrected ECC errors, row remaps pending and failed, retired pages pending. What is left out is
+ * not supported.
  * The file is named by FAKE_NVML_STATE, or lies beside the library as nvml.state. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -10,11 +13,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { OK = 0, INVALID = 2, NOT_SUPPORTED = 3, NOT_FOUND = 6, TOO_SMALL = 7, LOST = 15, UNKNOWN = 999 };
-enum { MAX = 64 };
+enum { OK = 0, INVALID = 2, NOT_SUPPORTED = 3, NOT_FOUND = 6, TOO_SMALL = 7, TIMEOUT = 10, LOST = 15, UNKNOWN = 999 };
+enum { MAX = 64, XIDS = 256, XID_EVENT = 8 };
 
 typedef struct {
-    char uuid[96], name[96], pci[32], state[16], links[256], procs[2048];
+    char uuid[96], name[96], pci[32], state[16], links[256], procs[2048], faults[512];
     unsigned long long total, used;
     unsigned util, power, temp, mig;
     int numa;
@@ -52,9 +55,10 @@ static void load(void) {
     while (count < MAX && fgets(line, sizeof line, file)) {
         Device *d = &devices[count];
         line[strcspn(line, "\n")] = 0;
-        if (sscanf(line, "%95[^|]|%95[^|]|%llu|%llu|%u|%u|%u|%31[^|]|%u|%d|%15[^|]|%255[^|]|%2047[^|]", d->uuid, d->name,
-                   &d->total, &d->used, &d->util, &d->power, &d->temp, d->pci, &d->mig, &d->numa, d->state, d->links,
-                   d->procs) == 13)
+        d->faults[0] = 0;
+        if (sscanf(line, "%95[^|]|%95[^|]|%llu|%llu|%u|%u|%u|%31[^|]|%u|%d|%15[^|]|%255[^|]|%2047[^|]|%511[^|]", d->uuid,
+                   d->name, &d->total, &d->used, &d->util, &d->power, &d->temp, d->pci, &d->mig, &d->numa, d->state,
+                   d->links, d->procs, d->faults) >= 13)
             count++;
     }
     fclose(file);
@@ -73,7 +77,7 @@ int nvmlInitWithFlags(unsigned flags) { (void)flags; return OK; }
 int nvmlInit_v2(void) { return OK; }
 int nvmlShutdown(void) { return OK; }
 const char *nvmlErrorString(int code) {
-    return code == LOST ? "GPU is lost" : code == NOT_SUPPORTED ? "Not Supported" : code == NOT_FOUND ? "Not Found" : "Error";
+    return code == TIMEOUT ? "Timeout" : code == LOST ? "GPU is lost" : code == NOT_SUPPORTED ? "Not Supported" : code == NOT_FOUND ? "Not Found" : "Error";
 }
 int nvmlSystemGetDriverVersion(char *out, unsigned size) { snprintf(out, size, "550.00.fake"); return OK; }
 int nvmlDeviceGetCount_v2(unsigned *out) { load(); *out = count; return OK; }
@@ -147,4 +151,91 @@ int nvmlDeviceGetTopologyCommonAncestor(void *one, void *other, int *out) {
     if (code) return code;
     *out = a->numa == b->numa ? 30 : 50;
     return OK;
+}
+
+/* A part of the device's faults by its name; NULL where the device does not support it. */
+static const char *part(Device *d, const char *name) {
+    size_t size = strlen(name);
+    for (const char *at = d->faults; at && *at; at = strchr(at, ';') ? strchr(at, ';') + 1 : NULL)
+        if (strncmp(at, name, size) == 0 && at[size] == '=') return at + size + 1;
+    return NULL;
+}
+static int number(Device *d, const char *name, unsigned long long *out) {
+    const char *found = part(d, name);
+    if (!found) return NOT_SUPPORTED;
+    *out = strtoull(found, NULL, 10);
+    return OK;
+}
+int nvmlDeviceGetTotalEccErrors(void *h, int error, int counter, unsigned long long *out) {
+    (void)error; (void)counter;
+    ASK(h);
+    return number(d, "ecc", out);
+}
+int nvmlDeviceGetRemappedRows(void *h, unsigned *corrected, unsigned *uncorrected, unsigned *pending, unsigned *failed) {
+    ASK(h);
+    unsigned long long waits = 0, fails = 0;
+    code = number(d, "pending", &waits);
+    if (code) return code;
+    number(d, "failed", &fails);
+    *corrected = *uncorrected = 0;
+    *pending = waits;
+    *failed = fails;
+    return OK;
+}
+int nvmlDeviceGetRetiredPagesPendingStatus(void *h, unsigned *out) {
+    ASK(h);
+    unsigned long long waits = 0;
+    code = number(d, "retired", &waits);
+    *out = waits;
+    return code;
+}
+
+/* Xid events: told are those that happened after a device was registered, one a call. */
+typedef struct { void *device; unsigned long long type, data; unsigned gpu_instance, compute_instance; } Event;
+static int registered[MAX];
+static unsigned told[MAX][XIDS];
+
+/* The first Xid of a device that happened more often than it was told; with `all`, every one counts as told. */
+static int untold(int at, int all) {
+    char copy[512], *save = NULL;
+    const char *found = part(&devices[at], "xid");
+    snprintf(copy, sizeof copy, "%s", found ? found : "");
+    copy[strcspn(copy, ";")] = 0;
+    for (char *one = strtok_r(copy, ",", &save); one; one = strtok_r(NULL, ",", &save)) {
+        unsigned xid, times;
+        if (sscanf(one, "%u:%u", &xid, &times) != 2 || xid >= XIDS) continue;
+        if (all) told[at][xid] = times;
+        else if (told[at][xid] < times) return (int)xid;
+    }
+    return -1;
+}
+int nvmlEventSetCreate(void **out) {
+    memset(registered, 0, sizeof registered);
+    *out = registered;
+    return OK;
+}
+int nvmlEventSetFree(void *set) { (void)set; return OK; }
+int nvmlDeviceRegisterEvents(void *h, unsigned long long types, void *set) {
+    (void)set;
+    ASK(h);
+    if (!part(d, "xid") || types != XID_EVENT) return NOT_SUPPORTED;
+    registered[(long)h - 1] = 1;
+    memset(told[(long)h - 1], 0, sizeof told[0]);
+    untold((long)h - 1, 1);
+    return OK;
+}
+int nvmlEventSetWait_v2(void *set, Event *out, unsigned timeout) {
+    (void)set; (void)timeout;
+    load();
+    for (int at = 0; at < count; at++) {
+        int xid = registered[at] ? untold(at, 0) : -1;
+        if (xid < 0) continue;
+        told[at][xid]++;
+        memset(out, 0, sizeof *out);
+        out->device = (void *)(long)(at + 1);
+        out->type = XID_EVENT;
+        out->data = xid;
+        return OK;
+    }
+    return TIMEOUT;
 }

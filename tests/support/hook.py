@@ -46,8 +46,8 @@ def main(library: Path, state: Path) -> str | None:
 
 def _alone(line: str) -> str:
     """The device without links to devices that the container does not see, and without the host's processes."""
-    *facts, _links, _processes = line.split("|")
-    return "|".join([*facts, "-", "-"])
+    facts = line.split("|")
+    return "|".join([*facts[:11], "-", "-", *facts[13:]])
 
 
 if __name__ == "__main__":

@@ -40,13 +40,15 @@ class FakeDevice:
     state: str = "ok"
     links: tuple[int, ...] = ()
     processes: tuple[tuple[int, int], ...] = field(default=())
+    faults: str = ""
+    """What it tells of its faults, as the library wants it: `xid=79:1;ecc=0;pending=0`. Empty: it supports none."""
 
     def line(self) -> str:
         links = ",".join(str(index) for index in self.links) or "-"
         processes = ",".join(f"{pid}:{used}" for pid, used in self.processes) or "-"
         return (
             f"{self.uuid}|{self.name}|{self.total}|{self.used}|{self.util}|{self.power}|{self.temp}|{self.pci}|"
-            f"{self.mig}|{self.numa}|{self.state}|{links}|{processes}"
+            f"{self.mig}|{self.numa}|{self.state}|{links}|{processes}{'|' + self.faults if self.faults else ''}"
         )
 
 
