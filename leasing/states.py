@@ -1,7 +1,7 @@
 """A lease's life: its states, the one table of transitions, and the reasons for an end.
 
-`docs/lifecycle.md` is generated from the table, and a test keeps the two equal. One function writes a state:
-`leasing.service.transitions.move`.
+`docs/lifecycle.md` is generated from the table, and a test keeps the two equal. One module writes a state:
+`leasing.service.transitions`.
 """
 
 from __future__ import annotations

@@ -1,11 +1,15 @@
-"""Plan → rows, re-verified: a lease must still wait, and the database itself refuses what does not fit."""
+"""Plan → rows, re-verified: a lease must still wait, and the database itself refuses what does not fit.
+
+A plan is a few statements, however long it is.
+"""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -13,15 +17,56 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from leasing.gpus import WHOLE
-from leasing.model import Allocation, Lease, Run, Workspace
 from leasing.service import events, transitions
-from leasing.states import Cause, EndReason, LeaseState
+from leasing.service.transitions import Move
+from leasing.states import Cause, EndReason, Goal, LeaseState, Priority, SuspendReason
 from leasing.units import format_size
-from scheduler.policy.snapshot import Grant, Placement, Plan
+from scheduler import waiting
+from scheduler.policy.snapshot import Grant, Placement, Plan, Preemption
 
 log = logging.getLogger(__name__)
 ACTOR = "planner"
-SAME_SECONDS = 30.0
+
+LOCK = sa.text("""
+    SELECT id FROM lease WHERE id = ANY (CAST(:ids AS uuid[])) AND state = :state FOR NO KEY UPDATE SKIP LOCKED
+""")
+# Runs before allocations: whoever takes or frees anything locks a node's usage first, then its devices' in id order.
+PLACE = sa.text("""
+    WITH asked AS (
+        SELECT lease.id AS lease_id, node_id, cpus_millis, memory_bytes, workspace_id, reservation_id, position
+        FROM unnest(CAST(:leases AS uuid[]), CAST(:nodes AS uuid[])) WITH ORDINALITY AS a (id, node_id, position)
+        JOIN lease USING (id)
+    ), made AS (
+        INSERT INTO run (lease_id, generation, node_id, cpus_millis, memory_bytes)
+        SELECT lease_id, 1 + coalesce((SELECT max(generation) FROM run WHERE run.lease_id = asked.lease_id), 0),
+            node_id, cpus_millis, memory_bytes
+        FROM asked ORDER BY position
+        RETURNING id, lease_id
+    ), bound AS (
+        UPDATE workspace SET node_id = asked.node_id, last_used_at = :now
+        FROM asked WHERE workspace.id = asked.workspace_id
+    ), used AS (
+        UPDATE reservation SET state = 'used' FROM asked
+        WHERE reservation.id = asked.reservation_id AND reservation.state = 'booked'
+    )
+    INSERT INTO allocation (run_id, device_id, share, memory_bytes)
+    SELECT made.id, device_id, share, memory_bytes
+    FROM unnest(
+        CAST(:holders AS uuid[]), CAST(:devices AS uuid[]), CAST(:shares AS int[]), CAST(:memories AS bigint[])
+    ) AS g (lease_id, device_id, share, memory_bytes)
+    JOIN made USING (lease_id) ORDER BY device_id
+""")
+BOUND = sa.text("""
+    WITH asked AS (
+        SELECT * FROM unnest(CAST(:ids AS uuid[]), CAST(:ends AS timestamptz[]), CAST(:messages AS text[]))
+        AS asked (id, ends_before, message)
+    ), cut AS (
+        UPDATE lease SET until = least(until, ends_before), ttl_seconds = NULL FROM asked
+        WHERE lease.id = asked.id
+    )
+    INSERT INTO event (kind, message, actor, lease_id) SELECT 'lease.bounded', message, :actor, id FROM asked
+""")
+PREEMPTED = sa.text("UPDATE lease SET suspend_reason = :reason WHERE id = ANY (CAST(:ids AS uuid[]))")
 
 
 @dataclass(frozen=True)
@@ -34,87 +79,76 @@ class Committed:
 
 
 def commit(session: Session, plan: Plan, now: datetime) -> Committed:
-    """Write the plan in the caller's transaction, each placement on its own savepoint."""
-    ids = [placement.lease.id for placement in plan.placements] + [lease.id for lease, _ in plan.refusals]
-    waiting = _still_waiting(session, [*ids, *plan.blockers])
-    placed = conflicts = refused = 0
-    for placement in plan.placements:
-        lease = waiting.get(placement.lease.id)
-        if lease is None:
-            continue
-        try:
-            with session.begin_nested():
-                _place(session, lease, placement, now)
-            placed += 1
-        except IntegrityError as error:
-            conflicts += 1
-            session.expire(lease)
-            log.info("placement refused by the database lease=%s error=%s", lease.id, error.orig)
-            message = f"{placement.node.name} could not take it after all"
-            events.record(session, "lease.conflict", message, actor=ACTOR, lease_id=placement.lease.id)
-    for refusal, reason in plan.refusals:
-        if (lease := waiting.get(refusal.id)) is not None:
-            transitions.move(
-                session, lease, LeaseState.ENDED, Cause.PLANNER,
-                now=now, actor=ACTOR, message=f"No room now: {reason}.", reason=EndReason.CANCELLED,
-            )  # fmt: skip
-            refused += 1
-    for lease_id, blockers in plan.blockers.items():
-        if (lease := waiting.get(lease_id)) is None:
-            continue
-        if lease.blockers != list(blockers):
-            lease.blockers = list(blockers)
-        if _moved(lease.expected_start, plan.expected.get(lease_id)):
-            lease.expected_start = plan.expected.get(lease_id)
-    session.flush()
-    return Committed(placed, refused, conflicts)
-
-
-def _still_waiting(session: Session, ids: Sequence[UUID]) -> dict[UUID, Lease]:
-    """Those that nobody has released or is changing just now, locked."""
-    if not ids:
-        return {}
-    rows = session.execute(
-        sa.select(Lease)
-        .where(Lease.id.in_(ids), Lease.state == LeaseState.QUEUED)
-        .with_for_update(skip_locked=True, key_share=True)
-        .execution_options(populate_existing=True)
-    ).scalars()
-    return {lease.id: lease for lease in rows}
-
-
-def _place(session: Session, lease: Lease, placement: Placement, now: datetime) -> None:
-    generation = session.execute(
-        sa.select(sa.func.coalesce(sa.func.max(Run.generation), 0) + 1).where(Run.lease_id == lease.id)
-    ).scalar_one()
-    run = Run(
-        lease_id=lease.id,
-        generation=generation,
-        node_id=placement.node.id,
-        cpus_millis=lease.cpus_millis,
-        memory_bytes=lease.memory_bytes,
-    )
-    session.add(run)
-    session.flush()
-    # in id order, as everyone locks devices
-    session.add_all(
-        Allocation(
-            run_id=run.id, device_id=grant.device.id, share=grant.share, memory_bytes=grant.memory_bytes
-        )
-        for grant in sorted(placement.grants, key=lambda grant: grant.device.id)
-    )
-    if lease.workspace_id is not None:
-        session.execute(
-            sa.update(Workspace)
-            .where(Workspace.id == lease.workspace_id)
-            .values(node_id=placement.node.id, last_used_at=now)
-        )
-    on = ", ".join(_part(grant) for grant in placement.grants)
-    transitions.move(
-        session, lease, LeaseState.PLACED, Cause.PLANNER,
-        now=now, actor=ACTOR, message=f"placed on {placement.node.name}{' on ' if on else ''}{on}",
-        data={"node": placement.node.name, "devices": [grant.device.uuid for grant in placement.grants]},
+    """Write the plan in the caller's transaction. What somebody else is changing just now is left alone."""
+    asked = [placement.lease.id for placement in plan.placements] + [lease.id for lease, _ in plan.refusals]
+    queued = _locked(session, asked, LeaseState.QUEUED)
+    placements = [placement for placement in plan.placements if placement.lease.id in queued]
+    placed = _place_all(session, placements, now)
+    refusals = [
+        Move(lease.id, f"No room now: {reason}.") for lease, reason in plan.refusals if lease.id in queued
+    ]
+    transitions.move_many(
+        session, refusals, LeaseState.QUEUED, LeaseState.ENDED, Cause.PLANNER,
+        now=now, actor=ACTOR, reason=EndReason.CANCELLED,
     )  # fmt: skip
+    _preempt(session, plan.preemptions, now)
+    waiting.tell(session, plan)
+    return Committed(placed, len(refusals), len(placements) - placed)
+
+
+def _locked(session: Session, ids: Sequence[UUID], state: LeaseState) -> set[UUID]:
+    """Those that are still so and that nobody is changing just now, locked."""
+    if not ids:
+        return set()
+    return set(session.execute(LOCK, {"ids": list(ids), "state": state.value}).scalars())
+
+
+def _place_all(session: Session, placements: Sequence[Placement], now: datetime) -> int:
+    """How many were placed: all at once, or, if the database refuses that, each on its own."""
+    if not placements:
+        return 0
+    try:
+        with session.begin_nested():
+            _place(session, placements, now)
+        return len(placements)
+    except IntegrityError as error:
+        if len(placements) > 1:
+            return sum(_place_all(session, [placement], now) for placement in placements)
+        (placement,) = placements
+        log.info("placement refused by the database lease=%s error=%s", placement.lease.id, error.orig)
+        message = f"{placement.node.name} could not take it after all"
+        events.record(session, "lease.conflict", message, actor=ACTOR, lease_id=placement.lease.id)
+        return 0
+
+
+def _place(session: Session, placements: Sequence[Placement], now: datetime) -> None:
+    grants = [(placement.lease.id, grant) for placement in placements for grant in placement.grants]
+    session.execute(
+        PLACE,
+        {
+            "leases": [placement.lease.id for placement in placements],
+            "nodes": [placement.node.id for placement in placements],
+            "holders": [lease_id for lease_id, _ in grants],
+            "devices": [grant.device.id for _, grant in grants],
+            "shares": [grant.share for _, grant in grants],
+            "memories": [grant.memory_bytes for _, grant in grants],
+            "now": now,
+        },
+    )
+    _bound(session, {one.lease.id: one.ends_before for one in placements if one.ends_before is not None})
+    transitions.move_many(
+        session, [_placed(placement) for placement in placements], LeaseState.QUEUED, LeaseState.PLACED,
+        Cause.PLANNER, now=now, actor=ACTOR,
+    )  # fmt: skip
+
+
+def _placed(placement: Placement) -> Move:
+    on = ", ".join(_part(grant) for grant in placement.grants)
+    data: dict[str, Any] = {
+        "node": placement.node.name,
+        "devices": [grant.device.uuid for grant in placement.grants],
+    }
+    return Move(placement.lease.id, f"placed on {placement.node.name}{' on ' if on else ''}{on}", data)
 
 
 def _part(grant: Grant) -> str:
@@ -124,8 +158,34 @@ def _part(grant: Grant) -> str:
     return f"{grant.share / 10:g} % of GPU {grant.device.index} with {format_size(grant.memory_bytes)}"
 
 
-def _moved(known: datetime | None, found: datetime | None) -> bool:
-    """Whether the forecast is news: one that slips by seconds, as time passes, is not."""
-    if known is None or found is None:
-        return known is not found
-    return abs((known - found).total_seconds()) > SAME_SECONDS
+def _bound(session: Session, ends: Mapping[UUID, datetime]) -> None:
+    """Cut the time of leases that stand before a reservation."""
+    if ends:
+        messages = [
+            f"a reservation begins at {end:%Y-%m-%d %H:%M %Z}, and its time ends then"
+            for end in ends.values()
+        ]
+        values = {"ids": list(ends), "ends": list(ends.values()), "messages": messages, "actor": ACTOR}
+        session.execute(BOUND, values)
+
+
+def _preempt(session: Session, preemptions: Iterable[Preemption], now: datetime) -> None:
+    """Those that give way begin to: their workers suspend them, and they queue again by themselves."""
+    by_victim = {one.victim.id: one.by for one in preemptions}
+    running = _locked(session, list(by_victim), LeaseState.RUNNING)
+    if not running:
+        return
+    session.execute(PREEMPTED, {"ids": list(running), "reason": SuspendReason.PREEMPTED.value})
+    moves = [
+        Move(
+            victim,
+            f"it gives way to {by.name} (priority {Priority.of(by.priority)})",
+            {"for": str(by.id), "name": by.name},
+        )
+        for victim, by in by_victim.items()
+        if victim in running
+    ]
+    transitions.move_many(
+        session, moves, LeaseState.RUNNING, LeaseState.STOPPING, Cause.PLANNER,
+        now=now, actor=ACTOR, goal=Goal.SUSPENDED,
+    )  # fmt: skip
