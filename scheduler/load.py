@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -11,13 +12,24 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from leasing.gpus import WHOLE, GpuAsk
-from leasing.model import Allocation, DeviceUsage, Lease, NodeUsage, Run, Workspace
+from leasing.model import (
+    Allocation,
+    DeviceUsage,
+    Lease,
+    NodeUsage,
+    Project,
+    Reservation,
+    ReservedDevice,
+    Run,
+    Workspace,
+)
 from leasing.model import Device as DeviceRow
 from leasing.model import Node as NodeRow
 from leasing.service.cluster import unfit
-from leasing.states import DeviceHealth, LeaseState, NodeHealth, NodeIntent
+from leasing.states import DeviceHealth, LeaseState, NodeHealth, NodeIntent, ReservationState
 from leasing.units import format_size
-from scheduler.policy.snapshot import Device, Held, Node, Request, Snapshot, Waiting
+from scheduler import fairness
+from scheduler.policy.snapshot import Device, Held, Node, Request, Reserved, Snapshot, Waiting, Yielding
 
 LATELY, KINDS = 500, 64
 """What is typical is taken from so many requests, and at most so many kinds of them."""
@@ -26,22 +38,90 @@ ASKED = (
 )  # fmt: skip
 
 
-def queue(session: Session, now: datetime) -> list[Waiting]:
-    """Who waits, in the order of service. A lease that may not be tried again yet is not among them."""
+def queue(session: Session, now: datetime, *, at_least_seconds: int) -> list[Waiting]:
+    """Who waits, as they came. A lease that may not be tried again yet is not among them.
+
+    `at_least_seconds`: to which a reservation may cut the time of who does not say.
+    """
     rows = session.execute(
-        sa.select(Lease.id, Lease.name, Lease.wait, Workspace.node_id, Lease.ttl_seconds, Lease.until, *ASKED)
+        sa.select(
+            Lease.id, Lease.name, Lease.wait, sa.func.coalesce(Lease.kept_node_id, Workspace.node_id),
+            Lease.ttl_seconds, Lease.until, sa.func.coalesce(Lease.at_least_seconds, at_least_seconds),
+            Lease.node_name, Lease.node_labels, Reservation.id, Project.name, Lease.priority, Lease.preemptible,
+            Lease.arrival, *ASKED,
+        )
+        .join(Project, Project.id == Lease.project_id)
         .outerjoin(Workspace, Workspace.id == Lease.workspace_id)
+        .outerjoin(Reservation, sa.and_(Reservation.id == Lease.reservation_id, _live(now)))
         .where(Lease.state == LeaseState.QUEUED, sa.or_(Lease.retry_at.is_(None), Lease.retry_at <= now))
-        .order_by(Lease.priority.desc(), Lease.arrival)
-    )
+        .order_by(Lease.arrival)
+    )  # fmt: skip
     return [
-        Waiting(lease_id, name, _request(*asked), wait, node_id, float(seconds or 0), until)
-        for lease_id, name, wait, node_id, seconds, until, *asked in rows
+        Waiting(
+            lease_id, name, _request(*asked), wait, node_id, float(seconds or 0), until, float(at_least), node_name,
+            labels, reservation_id, project, priority, preemptible, arrival,
+        )
+        for lease_id, name, wait, node_id, seconds, until, at_least, node_name, labels, reservation_id, project,
+            priority, preemptible, arrival, *asked in rows
+    ]  # fmt: skip
+
+
+def _live(now: datetime) -> sa.ColumnElement[bool]:
+    return sa.and_(
+        Reservation.state.in_([ReservationState.BOOKED, ReservationState.USED]), Reservation.ends_at > now
+    )
+
+
+def reserved(session: Session, now: datetime) -> dict[UUID, list[Reserved]]:
+    """By node, what is promised from now on; of CPUs and memory, what nobody has under it yet."""
+    rows = session.execute(
+        sa.select(Reservation, sa.func.array_agg(ReservedDevice.device_id))
+        .join(ReservedDevice, sa.and_(ReservedDevice.reservation_id == Reservation.id, ReservedDevice.live))
+        .where(_live(now))
+        .group_by(Reservation.id)
+    ).all()
+    if not rows:
+        return {}
+    used = {
+        reservation_id: (cpus, memory)
+        for reservation_id, cpus, memory in session.execute(
+            sa.select(Lease.reservation_id, sa.func.sum(Run.cpus_millis), sa.func.sum(Run.memory_bytes))
+            .join(Run, sa.and_(Run.lease_id == Lease.id, Run.released_at.is_(None)))
+            .where(Lease.reservation_id.in_([row.id for row, _ in rows]))
+            .group_by(Lease.reservation_id)
+        )
+    }
+    found: dict[UUID, list[Reserved]] = defaultdict(list)
+    for row, devices in rows:
+        cpus, memory = used.get(row.id, (0, 0))
+        found[row.node_id].append(
+            Reserved(
+                row.id, row.name, frozenset(devices), max(0, row.cpus_millis - cpus),
+                max(0, row.memory_bytes - int(memory)), row.starts_at, row.ends_at,
+            )
+        )  # fmt: skip
+    return found
+
+
+def yielding(session: Session, held: Mapping[UUID, Held]) -> list[Yielding]:
+    """The running leases that may be suspended for others; `held` is what each lease holds."""
+    rows = session.execute(
+        sa.select(
+            Lease.id, Lease.name, Project.name, Lease.priority, Run.started_at, *ASKED,
+        )
+        .join(Project, Project.id == Lease.project_id)
+        .join(Run, sa.and_(Run.lease_id == Lease.id, Run.released_at.is_(None)))
+        .where(Lease.state == LeaseState.RUNNING, Lease.preemptible)
+    )  # fmt: skip
+    return [
+        Yielding(lease_id, name, held[lease_id], project, priority, since, _request(*asked).worth)
+        for lease_id, name, project, priority, since, *asked in rows
+        if since is not None
     ]
 
 
-def held(session: Session, now: datetime) -> list[Held]:
-    """What is taken, by whom that has not ended, with when it will be free; a lease being stopped is about to be."""
+def held(session: Session, now: datetime) -> dict[UUID, Held]:
+    """What each lease that has not ended has taken, with when it will be free; one being stopped is about to be."""
     parts: dict[UUID, list[tuple[UUID, int, int]]] = defaultdict(list)
     for run_id, device_id, share, memory in session.execute(
         sa.select(Allocation.run_id, Allocation.device_id, Allocation.share, Allocation.memory_bytes).where(
@@ -54,8 +134,8 @@ def held(session: Session, now: datetime) -> list[Held]:
         .join(Lease, Lease.id == Run.lease_id)
         .where(Run.released_at.is_(None))
     )
-    return [
-        Held(
+    return {
+        run.lease_id: Held(
             run.node_id,
             run.cpus_millis,
             run.memory_bytes,
@@ -65,7 +145,7 @@ def held(session: Session, now: datetime) -> list[Held]:
             else ends_at or until or now + timedelta(seconds=seconds or 0),
         )
         for run, state, ends_at, until, seconds in rows
-    ]
+    }
 
 
 def typical(session: Session) -> list[tuple[Request, float]]:
@@ -84,12 +164,12 @@ def typical(session: Session) -> list[tuple[Request, float]]:
 def _request(
     count: int, model: str | None, share: int, device_memory: int | None, cpus_millis: int, memory_bytes: int
 ) -> Request:
-    share = WHOLE if device_memory is not None else share
     return Request(GpuAsk(count, model, share, device_memory), cpus_millis, memory_bytes)
 
 
 def nodes(session: Session, now: datetime, *, disk_reserve_bytes: int) -> list[Node]:
-    """Every node with what is free on it."""
+    """Every node with what is free on it, and what is promised."""
+    promised = reserved(session, now)
     devices: dict[UUID, list[Device]] = defaultdict(list)
     for row, usage in session.execute(
         sa.select(DeviceRow, DeviceUsage)
@@ -118,7 +198,9 @@ def nodes(session: Session, now: datetime, *, disk_reserve_bytes: int) -> list[N
             memory_free_bytes=usage.memory_bytes - usage.memory_used_bytes,
             devices=tuple(devices[row.id]),
             closed=_closed(row, disk_reserve_bytes),
+            labels=row.labels,
             links=_links(row.topology),
+            reserved=promised.get(row.id, ()),
         )
         for row, usage in session.execute(sa.select(NodeRow, NodeUsage).join(NodeUsage))
     ]
@@ -127,7 +209,11 @@ def nodes(session: Session, now: datetime, *, disk_reserve_bytes: int) -> list[N
 def snapshot(session: Session, waiting: list[Waiting], now: datetime, *, disk_reserve_bytes: int) -> Snapshot:
     """The whole picture for those that wait."""
     return Snapshot(
-        nodes(session, now, disk_reserve_bytes=disk_reserve_bytes), waiting, typical(session), now
+        nodes(session, now, disk_reserve_bytes=disk_reserve_bytes),
+        waiting,
+        typical(session),
+        now,
+        standings=fairness.standings(session, now) if len({lease.project for lease in waiting}) > 1 else {},
     )
 
 

@@ -5,15 +5,16 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import timedelta
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from leasing.database import Sessions, now
 from leasing.settings.scheduler import SchedulerSettings
-from scheduler import load
+from scheduler import fairness, load
 from scheduler.commit import Committed, commit
-from scheduler.policy.planner import plan
+from scheduler.policy.planner import Policy, plan
 
 log = logging.getLogger(__name__)
 
@@ -34,13 +35,22 @@ def run_once(
         if not mine:
             return None
         moment = now(session)
-        waiting = load.queue(session, moment)
+        waiting = load.queue(session, moment, at_least_seconds=settings.at_least_seconds)
         if not waiting:
             return Committed(0, 0, 0)
+        fairness.account(session, moment, half_life_seconds=settings.fair_share_half_life_hours * 3600)
         snapshot = load.snapshot(session, waiting, moment, disk_reserve_bytes=settings.disk_reserve_bytes)
-        made = plan(snapshot)
+        policy = Policy(
+            fair_share=settings.fair_share,
+            backfill=settings.backfill,
+            preemption=settings.preemption,
+            protected=timedelta(seconds=settings.protected_seconds),
+        )
+        made = plan(snapshot, policy)
         if made.blockers:  # only where somebody has to wait does it matter when others leave
-            made = plan(replace(snapshot, held=load.held(session, moment)))
+            held = load.held(session, moment)
+            yielding = load.yielding(session, held)
+            made = plan(replace(snapshot, held=list(held.values()), yielding=yielding), policy)
         done = commit(session, made, moment)
         if done.placed:
             placed(session)

@@ -143,6 +143,7 @@ class Run(Base):
         UniqueConstraint("lease_id", "generation"),
         Index("uq_run_open", "lease_id", unique=True, postgresql_where=text("released_at IS NULL")),
         Index("uq_run_container", "container_id", unique=True, postgresql_where=text("released_at IS NULL")),
+        Index("ix_run_released_at", "released_at"),
         Index("ix_run_node_open", "node_id", postgresql_where=text("released_at IS NULL")),
     )
 

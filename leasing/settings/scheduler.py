@@ -52,3 +52,29 @@ class SchedulerSettings(BaseSettings):
         ge=0,
         description="Nothing is started on an engine with less free disk than this.",
     )
+    fair_share: bool = Field(
+        default=True,
+        description="Among projects, who has used least of its part comes first; off: who came first.",
+    )
+    fair_share_half_life_hours: float = Field(
+        default=24.0, gt=0, description="What a project used so long ago counts for half."
+    )
+    backfill: bool = Field(
+        default=True, description="Leases that delay nobody may go ahead of those that have no room yet."
+    )
+    preemption: bool = Field(
+        default=True, description="Preemptible leases are suspended for leases that come before them."
+    )
+    protected_seconds: int = Field(
+        default=600, ge=0, description="A preemptible lease is left alone for so long after each start."
+    )
+    at_least_seconds: int = Field(
+        default=1800,
+        ge=60,
+        description="A reservation may cut the time of a lease that does not say otherwise down to so long.",
+    )
+    reservation_grace_seconds: int = Field(
+        default=900,
+        ge=0,
+        description="A reservation under which nobody has asked for a lease so long after its start is given back.",
+    )

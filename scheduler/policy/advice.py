@@ -39,20 +39,22 @@ def _changes(
         seconds = (first_start - at).total_seconds() // STEP_SECONDS * STEP_SECONDS
         if SHORTEST_SECONDS <= seconds < (lease.end(at) - at).total_seconds():
             yield replace(lease, seconds=seconds, until=None), f"--for {format_duration(seconds)}"
-    yield from _smaller(lease, nodes)
+    yield from _smaller(lease, nodes, at)
     for gpu in _gpus(lease.request.gpu):
         yield replace(lease, request=replace(lease.request, gpu=gpu)), f"--gpu {gpu}"
 
 
-def _smaller(lease: Waiting, nodes: Sequence[Node]) -> Iterator[tuple[Waiting, str]]:
+def _smaller(lease: Waiting, nodes: Sequence[Node], at: datetime) -> Iterator[tuple[Waiting, str]]:
     """As many CPUs, or as much memory, as a node has left on which nothing else is in the way."""
     request = lease.request
     few = replace(lease, request=replace(request, cpus_millis=0))
-    cpus = max((node.cpus_free_millis for node in nodes if not refusals(few, node)), default=0) // 100 * 100
+    cpus = (
+        max((node.cpus_free_millis for node in nodes if not refusals(few, node, at)), default=0) // 100 * 100
+    )
     if 0 < cpus < request.cpus_millis:
         yield replace(lease, request=replace(request, cpus_millis=cpus)), f"--cpus {cpus / 1000:g}"
     little = replace(lease, request=replace(request, memory_bytes=0))
-    left = [node.memory_free_bytes for node in nodes if not refusals(little, node)]
+    left = [node.memory_free_bytes for node in nodes if not refusals(little, node, at)]
     memory = max(left, default=0) // 2**28 * 2**28
     if 0 < memory < request.memory_bytes:
         yield replace(lease, request=replace(request, memory_bytes=memory)), f"--memory {format_size(memory)}"

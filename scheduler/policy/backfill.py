@@ -29,12 +29,12 @@ class Backfill:
 
     def place(self, lease: Waiting, ahead: Sequence[Waiting], held: Sequence[Held]) -> Placement | None:
         """A place for it that delays nobody `ahead`; `held` is everything placed so far. None without such a place."""
-        if not self._rooms.has_room(lease):
+        if not self._rooms.has_room(lease, self._snapshot.at):
             return None
         before = self._before(ahead, held) if ahead else {}
-        placement = self._rooms.place(lease)
+        placement = self._rooms.place(lease, self._snapshot.at)
         assert placement is not None, "there was room, and nothing has been taken since"
-        mine = placement.held(lease.end(self._snapshot.at))
+        mine = placement.held(placement.until(self._snapshot.at))
         if self._harmless(mine, before, ahead, held):
             return placement
         self._rooms.give_back(mine)
@@ -44,7 +44,7 @@ class Backfill:
         """Whether it would have a place; none is taken."""
         placement = self.place(lease, ahead, held)
         if placement is not None:
-            self._rooms.give_back(placement.held(lease.end(self._snapshot.at)))
+            self._rooms.give_back(placement.held(placement.until(self._snapshot.at)))
         return placement is not None
 
     def _harmless(

@@ -1,7 +1,7 @@
-"""When will those that wait probably start? The queue is played forward, each lease leaving at its deadline.
+"""When will those that wait probably start? The queue is played forward, each lease leaving when it is thought to.
 
-The same rooms and the same placer as in a plan, so that what is foretold is what the planner would do. Leases often end
-before their deadlines, so a forecast is rather late than early; nobody is foreseen to go ahead of another.
+The same rooms and the same placer as in a plan, so that what is foretold is what the planner would do; nobody is
+foreseen to go ahead of another. Leaving at deadlines it says the latest, leaving as leases usually do the likely.
 """
 
 from __future__ import annotations
@@ -30,18 +30,28 @@ def forecast(
     expected: dict[UUID, datetime | None] = {lease.id: None for lease in queue}
     rooms = Rooms(replace(snapshot, nodes=nodes))
     order = count()  # heaps compare what comes next in a tuple, and what is held has no order
-    leaving = [(max(one.until, snapshot.at), next(order), one) for one in held]
-    heapq.heapify(leaving)
+    changes: list[tuple[datetime, int, Held | None]] = [
+        (max(one.until, snapshot.at), next(order), one) for one in held
+    ]
+    # with a reservation's end nothing is given back, but what it kept may be used
+    changes += [(one.ends_at, next(order), None) for node in nodes for one in node.reserved]
+    heapq.heapify(changes)
     moment = snapshot.at
     for lease in queue[:FARTHEST]:
-        while (placement := rooms.place(lease)) is None:
-            if not leaving:
+        while (placement := rooms.place(lease, moment)) is None:
+            if not changes:
                 return expected
-            moment, _, left = heapq.heappop(leaving)
-            rooms.give_back(left)
-            while leaving and leaving[0][0] == moment:
-                rooms.give_back(heapq.heappop(leaving)[2])
+            moment = max(moment, changes[0][0])
+            while changes and changes[0][0] <= moment:
+                left = heapq.heappop(changes)[2]
+                if left is not None:
+                    rooms.give_back(left)
         expected[lease.id] = moment
-        end = max(lease.end(moment), moment)
-        heapq.heappush(leaving, (end, next(order), placement.held(end)))
+        end = max(placement.until(moment), moment)
+        heapq.heappush(changes, (end, next(order), placement.held(end)))
     return expected
+
+
+def as_usual(held: Sequence[Held]) -> list[Held]:
+    """The same, leaving when they probably will."""
+    return [replace(one, until=min(one.likely, one.until)) if one.likely else one for one in held]

@@ -56,8 +56,8 @@ class Placer:
         self._empty = field.share.sum(axis=1) == field.all_shares
         self._seen = len(field.changes)
 
-    def best(self, want: Want, only: int | None = None) -> Spot | None:
-        """Where it goes, on that node `only` if one is named; None when there is no room. Ties go to the first node.
+    def best(self, want: Want, only: Indices | None = None) -> Spot | None:
+        """Where it goes, on one of the nodes `only` if some are named; None when there is no room. The first wins ties.
 
         Nothing is taken. Of a request for several devices the first that will do are named: which of them belong
         together is for `topology` to say.
@@ -67,10 +67,14 @@ class Placer:
             known = self._known[want] = self._scored(want)
         elif known.seen < len(self._field.changes):
             self._renew(want, known)
-        if not len(known.score):
+        score = known.score
+        if only is not None:
+            score = np.full(len(score), -np.inf)
+            score[only] = known.score[only]
+        if not len(score):
             return None
-        node = self._node(want, known.score) if only is None else only
-        if known.score[node] == -np.inf:
+        node = self._node(want, score)
+        if score[node] == -np.inf:
             return None
         return Spot(node, self._devices(want, node, int(known.device[node])), float(known.score[node]))
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
-from leasing.gpus import GpuAsk
+from leasing.gpus import WHOLE, GpuAsk
 
+CPU_WORTH = 0.05
+"""What a CPU counts for, in devices: a node of eight devices commonly has about 160."""
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -31,6 +33,19 @@ class Device:
 
 
 @dataclass(frozen=True)
+class Reserved:
+    """Devices of a node promised from a moment to another, with the CPUs and memory that nobody has under it yet."""
+
+    id: UUID
+    name: str
+    device_ids: frozenset[UUID]
+    cpus_millis: int
+    memory_bytes: int
+    starts_at: datetime
+    ends_at: datetime
+
+
+@dataclass(frozen=True)
 class Node:
     """A node with what is free on it. `closed` says why nothing new may go there; None if it may.
 
@@ -45,6 +60,35 @@ class Node:
     closed: str | None = None
     labels: Mapping[str, str] = field(default_factory=dict)
     links: Mapping[frozenset[str], int] = field(default_factory=dict)
+    reserved: Sequence[Reserved] = ()
+
+    def using(self, mine: Reserved, request: Request) -> Node:
+        """As it is when somebody has a place under that reservation: so much less is kept for it."""
+        less = replace(
+            mine,
+            cpus_millis=max(0, mine.cpus_millis - request.cpus_millis),
+            memory_bytes=max(0, mine.memory_bytes - request.memory_bytes),
+        )
+        return replace(self, reserved=[less if one.id == mine.id else one for one in self.reserved])
+
+    def after(self, held: Held, sign: int) -> Node:
+        """As it is when what is held has been given back (1), or taken (-1)."""
+        parts = {device_id: (share, memory) for device_id, share, memory in held.grants}
+        return replace(
+            self,
+            cpus_free_millis=self.cpus_free_millis + sign * held.cpus_millis,
+            memory_free_bytes=self.memory_free_bytes + sign * held.memory_bytes,
+            devices=tuple(
+                replace(
+                    device,
+                    share_free=device.share_free + sign * parts[device.id][0],
+                    memory_free_bytes=device.memory_free_bytes + sign * parts[device.id][1],
+                )
+                if device.id in parts
+                else device
+                for device in self.devices
+            ),
+        )
 
 
 @dataclass(frozen=True)
@@ -54,6 +98,11 @@ class Request:
     gpu: GpuAsk
     cpus_millis: int
     memory_bytes: int
+
+    @property
+    def worth(self) -> float:
+        """What is asked for, in devices: of devices and CPUs, whichever counts for more."""
+        return max(self.gpu.count * self.gpu.share / WHOLE, self.cpus_millis / 1000 * CPU_WORTH)
 
 
 @dataclass(frozen=True)
@@ -119,20 +168,8 @@ class Yielding:
     project: str
     priority: int
     since: datetime
-
-
-@dataclass(frozen=True)
-class Reserved:
-    """Devices, CPUs and memory of a node that are promised from a moment to another."""
-
-    id: UUID
-    name: str
-    node_id: UUID
-    device_ids: Sequence[UUID]
-    cpus_millis: int
-    memory_bytes: int
-    starts_at: datetime
-    ends_at: datetime
+    worth: float = 1.0
+    """What it holds, in devices (`Request.worth`)."""
 
 
 @dataclass(frozen=True)
@@ -154,7 +191,6 @@ class Snapshot:
     held: Sequence[Held] | None = None
     """None: not looked at. Then nothing is expected, and nobody goes ahead of one that waits."""
     yielding: Sequence[Yielding] = ()
-    reserved: Sequence[Reserved] = ()
     standings: Mapping[str, Standing] = field(default_factory=dict)
     """Project → what it has had so far."""
 
@@ -167,7 +203,12 @@ class Placement:
     node: Node
     grants: Sequence[Grant]
     ends_before: datetime | None = None
-    """A reservation begins then: its time is cut to that."""
+    """A reservation begins then, or its own ends: its time is cut to that."""
+
+    def until(self, start: datetime) -> datetime:
+        """Its deadline, were it to start then."""
+        end = self.lease.end(start)
+        return end if self.ends_before is None else min(end, self.ends_before)
 
     def held(self, until: datetime) -> Held:
         """What it gives back then."""

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
 
-from scheduler.policy.field import FieldDevice, Want
+from scheduler.policy.field import FieldDevice, Indices, Want
 from scheduler.policy.placer import Placer, Spot
 from tests.benchmarks._measure import said
 from tests.benchmarks._openb import Trace, amount, load, options
@@ -31,7 +31,7 @@ FILLED = 2 / 3
 class Anew(Placer):
     """Scores every node at every decision."""
 
-    def best(self, want: Want, only: int | None = None) -> Spot | None:
+    def best(self, want: Want, only: Indices | None = None) -> Spot | None:
         self._known.clear()
         return super().best(want, only)
 

@@ -98,6 +98,7 @@ def upgrade() -> None:
     op.create_index(
         "ix_lease_queue", "lease", ["rank", "arrival"], postgresql_where=sa.text("state = 'queued'")
     )
+    op.create_index(op.f("ix_run_released_at"), "run", ["released_at"])
     op.add_column(
         "node", sa.Column("labels", postgresql.JSONB(), server_default=sa.text("'{}'"), nullable=False)
     )
@@ -105,6 +106,7 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     op.drop_column("node", "labels")
+    op.drop_index("ix_run_released_at", table_name="run")
     op.drop_index("ix_lease_queue", table_name="lease")
     op.create_index(
         "ix_lease_queue", "lease", ["priority", "arrival"], postgresql_where=sa.text("state = 'queued'")
