@@ -11,7 +11,8 @@
     │   └── Stale          a worker's claim ran out; write nothing
     ├── OverQuota          a hard ceiling of the user's                   (403)
     ├── NoRoom             refused for lack of room                       (409)
-    │   └── NeverFits      more than any node has, now or ever
+    │   ├── NeverFits      more than any node has, now or ever
+    │   └── NotFree        somebody has it for a part of that time
     ├── Gone               the lease has ended                            (410)
     ├── DriverError        the engine refused or failed                   (502)
     │   ├── EngineDown     nothing answers at the engine's address
@@ -109,6 +110,12 @@ class NeverFits(NoRoom):
     """No node is large enough for that."""
 
     code = "never_fits"
+
+
+class NotFree(NoRoom):
+    """That is not free for all of that time."""
+
+    code = "not_free"
 
 
 class Gone(LeasingError):

@@ -8,10 +8,10 @@ from uuid import UUID
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from leasing.errors import Conflict, Gone, NotAllowed, NotFound
+from leasing.errors import Conflict, Gone, NotAllowed, NotFound, NotFree
 from leasing.model import Lease
 from leasing.schema.lease import RenewRequest
-from leasing.service import durations, events, transitions
+from leasing.service import calendar, durations, events, transitions
 from leasing.service.principal import Principal
 from leasing.settings.limits import LimitSettings
 from leasing.states import STOPPABLE, Cause, EndReason, Goal, LeaseState
@@ -76,7 +76,8 @@ def renew(
 ) -> None:
     """Move the deadline: add to it, or set it. The caller holds the row's lock.
 
-    Raises `Gone` once the lease ends, `Invalid` past the longest time allowed or in the past.
+    Raises `Gone` once the lease ends, `Invalid` past the longest time allowed or in the past, `NotFree` past the start
+    of a reservation of something that it has.
     """
     state = LeaseState(lease.state)
     if state in (LeaseState.STOPPING, LeaseState.ENDED):
@@ -87,7 +88,9 @@ def renew(
     if state is LeaseState.SUSPENDED:
         raise Conflict(f"Lease {lease.name!r} is suspended; its time counts again when it is resumed.")
     if lease.ends_at is None and ask.ttl is not None and lease.ttl_seconds is not None:
-        lease.ttl_seconds = durations.within(lease.ttl_seconds + parse_duration(ask.ttl), limits)
+        seconds = durations.within(lease.ttl_seconds + parse_duration(ask.ttl), limits)
+        _check_calendar(session, lease, now + timedelta(seconds=seconds), now)
+        lease.ttl_seconds = seconds
         said = f"to run {format_duration(lease.ttl_seconds)}"
     else:
         base = lease.ends_at or lease.until or now
@@ -95,6 +98,7 @@ def renew(
             ask.until if ask.until is not None else base + timedelta(seconds=parse_duration(ask.ttl or ""))
         )
         durations.check_end(ends_at, limits, now)
+        _check_calendar(session, lease, ends_at, now)
         if lease.ends_at is not None:
             lease.ends_at = ends_at
         else:
@@ -106,4 +110,20 @@ def renew(
         f"{principal.name} extended it {said}",
         actor=principal.actor,
         lease_id=lease.id,
+    )
+
+
+def _check_calendar(session: Session, lease: Lease, until: datetime, now: datetime) -> None:
+    """Raises `NotFree` if what the lease has is reserved for others before then."""
+    calendar.lock_to_hold(session)
+    reserved = calendar.in_the_way(session, lease, until, now=now)
+    if reserved is None:
+        return
+    possible = calendar.floor(reserved.starts_at)
+    more = possible > calendar.deadline(lease, now)
+    raise NotFree(
+        f"What lease {lease.name!r} has is reserved from {calendar.said(possible)} on, for {reserved.name}.",
+        hint=f"Until then it can have it: lease extend {lease.name} --until {calendar.stamp(possible)}"
+        if more
+        else f"It has all the time that there is; for another place: lease up --gpu {lease.gpu}",
     )

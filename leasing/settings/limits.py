@@ -39,3 +39,9 @@ class LimitSettings(BaseSettings):
     min_idle_timeout_seconds: int = Field(
         default=60, ge=1, description="The shortest idle time a lease may ask, in seconds."
     )
+    max_reservation_seconds: int = Field(
+        default=7 * 86400, ge=60, description="The longest that devices may be reserved for, in seconds."
+    )
+    max_reservation_ahead_seconds: int = Field(
+        default=30 * 86400, ge=60, description="A reservation may begin so far ahead at most, in seconds."
+    )
