@@ -28,7 +28,7 @@ from leasing.model import Node as NodeRow
 from leasing.service.cluster import unfit
 from leasing.states import DeviceHealth, LeaseState, NodeHealth, NodeIntent, ReservationState
 from leasing.units import format_size
-from scheduler import fairness
+from scheduler import fairness, history
 from scheduler.policy.snapshot import Device, Held, Node, Request, Reserved, Snapshot, Waiting, Yielding
 
 LATELY, KINDS = 500, 64
@@ -130,22 +130,30 @@ def held(session: Session, now: datetime) -> dict[UUID, Held]:
     ):
         parts[run_id].append((device_id, share, memory))
     rows = session.execute(
-        sa.select(Run, Lease.state, Lease.ends_at, Lease.until, Lease.ttl_seconds)
+        sa.select(
+            Run, Lease.owner_id, Lease.image, Lease.state, Lease.ends_at, Lease.until, Lease.ttl_seconds
+        )
         .join(Lease, Lease.id == Run.lease_id)
         .where(Run.released_at.is_(None))
     )
+    usual = history.behaviour(session, now)
     return {
         run.lease_id: Held(
             run.node_id,
             run.cpus_millis,
             run.memory_bytes,
             parts[run.id],
-            now
-            if state == LeaseState.STOPPING
-            else ends_at or until or now + timedelta(seconds=seconds or 0),
+            until := now if state == LeaseState.STOPPING else _deadline(ends_at, at, seconds, now),
+            usual.likely_end(str(owner), image, started=run.started_at or now, deadline=until, now=now),
         )
-        for run, state, ends_at, until, seconds in rows
+        for run, owner, image, state, ends_at, at, seconds in rows
     }
+
+
+def _deadline(
+    ends_at: datetime | None, until: datetime | None, seconds: int | None, now: datetime
+) -> datetime:
+    return ends_at or until or now + timedelta(seconds=seconds or 0)
 
 
 def typical(session: Session) -> list[tuple[Request, float]]:

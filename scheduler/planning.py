@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from leasing.database import Sessions, now
 from leasing.settings.scheduler import SchedulerSettings
-from scheduler import fairness, load
+from scheduler import fairness, forecasts, load
 from scheduler.commit import Committed, commit
 from scheduler.policy.planner import Policy, plan
 
@@ -52,6 +52,7 @@ def run_once(
             yielding = load.yielding(session, held)
             made = plan(replace(snapshot, held=list(held.values()), yielding=yielding), policy)
         done = commit(session, made, moment)
+        forecasts.told(session, made, moment)
         if done.placed:
             placed(session)
     if done.placed or done.refused or done.conflicts:

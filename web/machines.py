@@ -18,5 +18,5 @@ def machines(request: Request, unit: Unit, caller: Caller, now: Now) -> Response
     template = "_machines.html" if "hx-request" in request.headers else "machines.html"
     return page(
         request, template, caller, nodes=cluster.nodes(unit, now=now).items,
-        devices=cluster.devices(unit, now=now).items, queue=views.queue(unit).items,
+        devices=cluster.devices(unit, now=now).items, queue=views.queue(unit, now=now),
     )  # fmt: skip

@@ -88,6 +88,6 @@ def why_lease(ref: str, unit: Unit, caller: Caller, now: Now) -> WhyOut:
     return views.why(unit, leases.find(unit, ref, principal=caller), now=now)
 
 
-@router.get("/queue", summary="Who waits, in the order of service")
-def show_queue(unit: Unit, _: Caller) -> QueuePage:
-    return views.queue(unit)
+@router.get("/queue", summary="Who waits, in the order of service, and how good forecasts were")
+def show_queue(unit: Unit, _: Caller, now: Now) -> QueuePage:
+    return views.queue(unit, now=now)

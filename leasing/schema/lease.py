@@ -229,5 +229,22 @@ class QueueEntryOut(Wire):
     latest_start: datetime | None = None
 
 
+class AccuracyOut(Wire):
+    """How good forecasts were, of what those who waited were first told."""
+
+    days: int
+    """So far back."""
+    forecasts: int
+    """So many leases waited and were told something."""
+    median_error_seconds: float
+    """Half of them started within so many seconds of the expected time."""
+    bias_seconds: float
+    """The mean of start less expected start: above 0 they started later than was told."""
+    by_latest_ratio: float | None
+    """Part of them that started by the latest time told, a minute for handing over allowed; None: none was told one."""
+
+
 class QueuePage(Wire):
     items: list[QueueEntryOut]
+    accuracy: AccuracyOut | None = None
+    """None where nobody has waited lately."""

@@ -25,6 +25,7 @@ from leasing.schema.lease import (
     RequestOut,
     WhyOut,
 )
+from leasing.service import forecasts
 from leasing.service.principal import Principal
 from leasing.states import LeaseState, Priority, Verdict
 from leasing.units import format_duration
@@ -99,8 +100,8 @@ def event_out(event: Event) -> EventOut:
     )
 
 
-def queue(session: Session) -> QueuePage:
-    """Who waits, in the order in which they will be served."""
+def queue(session: Session, *, now: datetime) -> QueuePage:
+    """Who waits, in the order in which they will be served, and how good forecasts have been."""
     rows = session.execute(
         sa.select(Lease, User.name, Project.name)
         .join(User, User.id == Lease.owner_id)
@@ -125,7 +126,8 @@ def queue(session: Session) -> QueuePage:
                 latest_start=lease.latest_start,
             )
             for position, (lease, owner, project) in enumerate(rows, start=1)
-        ]
+        ],
+        accuracy=forecasts.accuracy(session, now),
     )
 
 

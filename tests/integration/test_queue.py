@@ -34,7 +34,7 @@ def test_the_head_is_told_when_and_only_who_does_not_delay_it_goes_ahead(cluster
     assert cluster.lease(head.id).expected_start == running.ends_at
     with cluster.sessions() as session:
         why = views.why(session, cluster.lease(head.id), now=now(session))
-        queue = views.queue(session)
+        queue = views.queue(session, now=now(session))
     assert (why.position, why.expected_start) == (1, running.ends_at)
     assert [(one.lease, one.position) for one in queue.items] == [("head", 1), ("long", 2)]
     assert running.ends_at is not None
