@@ -91,10 +91,8 @@ def why(name: Name, json: Json = False) -> None:
         show.as_json(found)
         return
     print(found["summary"])
-    if found.get("expected_start"):
-        print(
-            f"It will probably start {show.moment(found['expected_start'])}, by the deadlines of those before it."
-        )
+    if start := show.expected(found):
+        print(f"It is expected to start {start}.")
     for blocker in found["blockers"]:
         print(f"{show.GAP}- {blocker}")
 
@@ -223,10 +221,7 @@ def _asked(lease: Lease) -> Iterator[tuple[str, str]]:
     yield "command", " ".join(ask["command"] or [])
     yield "endpoint", lease["endpoint_url"] or ""
     yield "queue", f"number {queue['position']}; {'; '.join(queue['blockers'])}" if queue else ""
-    yield (
-        "starts",
-        f"probably {show.moment(queue['expected_start'])}" if queue and queue["expected_start"] else "",
-    )
+    yield "expected", show.expected(queue) if queue else ""
     yield "progress", lease["progress"]
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from leasing.cli import show
 from leasing.cli.session import App, Json, listing
-from leasing.units import format_size
+from leasing.units import format_duration, format_size
 
 
 def register(app: App) -> None:
@@ -45,10 +45,10 @@ def images(json: Json = False) -> None:
 
 def queue(json: Json = False) -> None:
     """Who waits, in the order of service."""
-    listing(
+    page = listing(
         "/queue",
         json,
-        ["#", "LEASE", "OWNER", "GPU", "CPUS", "MEMORY", "SINCE", "STARTS", "WHY"],
+        ["#", "LEASE", "OWNER", "GPU", "CPUS", "MEMORY", "SINCE", "EXPECTED", "WHY"],
         lambda one: [
             str(one["position"]),
             one["lease"],
@@ -57,11 +57,21 @@ def queue(json: Json = False) -> None:
             f"{one['cpus']:g}",
             format_size(one["memory_bytes"]),
             show.moment(one["queued_at"]),
-            show.moment(one.get("expected_start")),
+            show.expected(one) or "-",
             one["blockers"][0] if one["blockers"] else "",
         ],
         empty="Nobody waits. What is free: lease offers",
     )
+    if page.get("accuracy") and not json:
+        print(_accuracy(page["accuracy"]))
+
+
+def _accuracy(past: dict[str, Any]) -> str:
+    """How good forecasts were, in a line."""
+    by_latest = past["by_latest_ratio"]
+    kept = "" if by_latest is None else f"; {by_latest:.0%} started by the latest time told"
+    half = format_duration(past["median_error_seconds"])
+    return f"Forecasts of the last {past['days']} days: half within {half}{kept}."
 
 
 def _gpus(offer: dict[str, Any]) -> str:

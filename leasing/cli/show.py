@@ -6,8 +6,8 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Any, TextIO
 
 from leasing.units import format_duration
@@ -17,6 +17,7 @@ STYLES = {
     "leased": "36", "ended": "2", "failed": "31", "unreachable": "31", "foreign": "31", "out": "31", "unknown": "33",
 }  # fmt: skip
 GAP = "  "
+MINUTE = timedelta(minutes=1)
 
 
 def as_json(value: Any) -> None:
@@ -48,15 +49,32 @@ def moment(when: datetime | str | None, *, now: datetime | None = None) -> str:
     """`in 1h42m (18:00)` or `3m ago (12:57)`, in this machine's zone; text is as the api writes it."""
     if when is None:
         return "-"
-    when = datetime.fromisoformat(when) if isinstance(when, str) else when
-    seconds = (when - (now or datetime.now(UTC))).total_seconds()
-    local = when.astimezone()
-    clock = f"{local:%H:%M}" if abs(seconds) < 20 * 3600 else f"{local:%a %d %b %H:%M}"
+    when, now = _when(when), now or datetime.now(UTC)
+    seconds, clock = (when - now).total_seconds(), _clock(when, now)
     return (
         f"in {format_duration(seconds)} ({clock})"
         if seconds >= 0
         else f"{format_duration(-seconds)} ago ({clock})"
     )
+
+
+def expected(one: Mapping[str, Any], *, now: datetime | None = None) -> str:
+    """When what waits will start: `in 40m (15:10), by 16:00 at the latest`; nothing where nothing is known.
+
+    To the minute: nobody can foretell seconds.
+    """
+    likely, latest = (
+        _when(said) if (said := one.get(key)) else None for key in ("expected_start", "latest_start")
+    )
+    now = now or datetime.now(UTC)
+    soon = ""
+    if likely is not None:
+        ahead = (likely - now) // MINUTE * MINUTE.total_seconds()
+        soon = f"in {format_duration(ahead)} ({_clock(likely, now)})" if ahead > 0 else "at any moment"
+    if latest is None or (likely is not None and latest - likely < MINUTE):
+        return soon
+    last = f"by {_clock(latest, now)} at the latest"
+    return f"{soon}, {last}" if soon else last
 
 
 def plain(text: str) -> str:
@@ -86,6 +104,16 @@ def problem(message: str, hint: str | None, _: str = "") -> None:
 def width() -> int:
     """Columns of the terminal; in a file a line is as long as it is."""
     return shutil.get_terminal_size((120, 24)).columns if sys.stdout.isatty() else 10_000
+
+
+def _when(said: datetime | str) -> datetime:
+    return datetime.fromisoformat(said) if isinstance(said, str) else said
+
+
+def _clock(when: datetime, now: datetime) -> str:
+    """The time of day, with the day where that is not plain."""
+    local = when.astimezone()
+    return f"{local:%H:%M}" if abs((when - now).total_seconds()) < 20 * 3600 else f"{local:%a %d %b %H:%M}"
 
 
 def _style(text: str, code: str, out: TextIO | None = None) -> str:

@@ -134,7 +134,7 @@ def _refreshed(lease: Lease, line: _Line, *, final: bool) -> bool:
 
 def _where(facts: LeaseOut) -> str:
     if facts.queue is not None:
-        start = show.moment(facts.queue.expected_start) if facts.queue.expected_start else "not known when"
+        start = show.expected(facts.queue.model_dump()) or "not known when"
         why = f": {facts.queue.blockers[0]}" if facts.queue.blockers else ""
         return f"queued, number {facts.queue.position}, {start}{why}" if why else "queued, next to be placed"
     return f"{facts.state}: {facts.progress}" if facts.progress else facts.state

@@ -144,3 +144,47 @@ def test_times_are_said_as_people_say_them() -> None:
     assert show.moment(NOW + timedelta(hours=1, minutes=42), now=NOW).startswith("in 1h42m (")
     assert show.moment("2026-01-31T11:57:00Z", now=NOW).startswith("3m ago (")
     assert re.fullmatch(r"in 2d \(\w+ \d\d \w+ \d\d:\d\d\)", show.moment(NOW + timedelta(days=2), now=NOW))
+
+
+def test_when_it_will_start_is_said_in_one_way() -> None:
+    def said(likely: int | None, latest: int | None) -> str:
+        at = {
+            key: None if minutes is None else (NOW + timedelta(minutes=minutes)).isoformat()
+            for key, minutes in (("expected_start", likely), ("latest_start", latest))
+        }
+        return show.expected(at, now=NOW)
+
+    def clock(minutes: int) -> str:
+        return f"{(NOW + timedelta(minutes=minutes)).astimezone():%H:%M}"
+
+    assert said(40, 90) == f"in 40m ({clock(40)}), by {clock(90)} at the latest"
+    assert said(40, 40) == said(40, None) == f"in 40m ({clock(40)})"
+    assert said(None, 90) == f"by {clock(90)} at the latest"
+    assert said(None, None) == ""
+    assert said(-1, None) == "at any moment"
+
+
+def test_queue_why_and_show_say_the_same_of_a_start(signed_in: pytest.MonkeyPatch) -> None:
+    start = {
+        key: (datetime.now(UTC) + timedelta(minutes=minutes, seconds=30)).isoformat()
+        for key, minutes in (("expected_start", 40), ("latest_start", 90))
+    }
+    entry = {
+        "position": 3, "lease": "demo", "owner": "ada", "project": "default", "priority": "normal", "gpu": "1",
+        "cpus": 1, "memory_bytes": 2**30, "queued_at": "2026-01-31T12:00:00Z", "blockers": ["full"], **start,
+    }  # fmt: skip
+    past = {
+        "days": 30, "forecasts": 12, "median_error_seconds": 372.4, "bias_seconds": -60.0, "by_latest_ratio": 0.957,
+    }  # fmt: skip
+    waits = {"summary": "It waits.", "state": "queued", "position": 3, "blockers": ["full"], **start}
+    waiting = lease(state="queued", ends_at=None, queue={"position": 3, "blockers": ["full"], **start})
+    for command, answer in (
+        (("queue",), {"items": [entry], "accuracy": past}),
+        (("why", "demo"), waits),
+        (("show", "demo"), waiting),
+    ):
+        with answering(200, json.dumps(answer).encode()) as url:
+            shown = run(*command, LEASING_URL=url).stdout
+        assert re.search(r"in 40m \(.*\d\d:\d\d\), by .*\d\d:\d\d at the latest", shown), shown
+        accuracy = "Forecasts of the last 30 days: half within 6m12s; 96% started by the latest time told."
+        assert (accuracy in shown) == (command == ("queue",))
