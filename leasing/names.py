@@ -63,6 +63,11 @@ def container(installation: str, lease_id: UUID, generation: int) -> str:
     return f"leasing-{installation}-{short(lease_id)}-{generation}"
 
 
+def kept_image(installation: str, lease_id: UUID, generation: int) -> str:
+    """The files that a lease's run of that generation goes on with."""
+    return f"leasing/kept-{installation}-{short(lease_id)}:{generation}"
+
+
 def network(installation: str, lease_id: UUID) -> str:
     return f"leasing-{installation}-{short(lease_id)}"
 

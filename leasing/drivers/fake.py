@@ -32,6 +32,7 @@ class Knobs:
     down: bool = False
     create_error: DriverError | None = None
     start_error: DriverError | None = None
+    commit_error: DriverError | None = None
     disk_free_bytes: int | None = None
     lose_events: bool = False
     registry: dict[str, RegistryLogin | None] = field(default_factory=dict)
@@ -55,6 +56,7 @@ class FakeDriver:
         self._lock = threading.RLock()
         self._epoch = secrets.token_hex(8)
         self._images = {name: _image(name) for name in images}
+        self._files: dict[str, dict[str, bytes]] = {}
         self._containers: dict[str, _Kept] = {}
         self._networks: dict[str, str] = {}
         self._volumes: dict[str, str] = {}
@@ -150,18 +152,31 @@ class FakeDriver:
             self._images[tag] = _image(tag)
             return self._images[tag]
 
+    def commit(self, container_id: str, *, tag: str, labels: Mapping[str, str]) -> Image:
+        with self._up():
+            if tag in self._images:
+                return self._images[tag]
+            if self.knobs.commit_error is not None:
+                raise self.knobs.commit_error
+            kept = self._kept(container_id)
+            base = self._images[kept.spec.image]
+            self._files[tag] = dict(kept.files)
+            self._images[tag] = replace(_image(tag), labels={**base.labels, **labels}, runs=base.runs)
+            return self._images[tag]
+
     def images(self) -> list[Image]:
         with self._up():
             return list(self._images.values())
 
-    def remove_image(self, image_id: str) -> bool:
+    def remove_image(self, reference: str) -> bool:
         with self._up():
             used = {kept.spec.image for kept in self._containers.values()}
             for name, image in list(self._images.items()):
-                if image.id == image_id:
+                if reference in (image.id, name):
                     if name in used:
                         return False
                     del self._images[name]
+                    self._files.pop(name, None)
             return True
 
     def create(self, spec: ContainerSpec) -> Created:
@@ -187,7 +202,9 @@ class FakeDriver:
                 image=self._images[spec.image].id,
                 created_at=datetime.now(UTC),
             )
-            self._containers[spec.name] = _Kept(made, spec)
+            if spec.follows is not None:
+                self._kept(spec.follows)
+            self._containers[spec.name] = _Kept(made, spec, dict(self._files.get(spec.image, {})))
             return Created(id=made.id, epoch=self._epoch)
 
     def start(self, container_id: str) -> Container:

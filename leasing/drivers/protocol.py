@@ -25,6 +25,8 @@ LABEL_ROLE = "leasing.role"
 LABEL_LEASE = "leasing.lease"
 LABEL_NAME = "leasing.name"
 LABEL_OWNER = "leasing.owner"
+KEPT = "kept"
+"""Role of an image that holds a suspended lease's files."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +82,8 @@ class ContainerSpec:
     mounts: Sequence[Mount] = ()
     prepared: bool = True
     """Whether the image has the home and the workspace folder, owned by the user; else the driver makes them."""
+    follows: str | None = None
+    """A stopped container that this one goes on from: volumes without a name, which its image declares, go over."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,6 +143,10 @@ class Image:
     runs: bool = True
     """Whether it has a command of its own."""
 
+    def kept_by(self, installation: str) -> bool:
+        """Whether it holds the files of one of that installation's leases."""
+        return self.labels.get(LABEL_ROLE) == KEPT and self.labels.get(LABEL_INSTALLATION) == installation
+
 
 @dataclass(frozen=True, kw_only=True)
 class RegistryLogin:
@@ -185,10 +193,18 @@ class Lifecycle(Protocol):
         """Make an image out of a root file system (tar)."""
         ...
 
+    def commit(self, container_id: str, *, tag: str, labels: Mapping[str, str]) -> Image:
+        """The container's files as an image of that tag; one that has the tag already is returned as it is.
+
+        Command and environment are those of the image that the container was made from: no value that only the
+        container was given is kept. Volumes are no part of it. Raises `ContainerGone`.
+        """
+        ...
+
     def images(self) -> list[Image]: ...
 
-    def remove_image(self, image_id: str) -> bool:
-        """False when something still uses it."""
+    def remove_image(self, reference: str) -> bool:
+        """By id or tag; False when something still uses it."""
         ...
 
     def create(self, spec: ContainerSpec) -> Created:

@@ -8,6 +8,7 @@ from uuid import UUID
 
 from leasing import names
 from leasing.drivers.protocol import (
+    KEPT,
     LABEL_INSTALLATION,
     LABEL_LEASE,
     LABEL_NAME,
@@ -46,6 +47,8 @@ class LeaseFacts:
     device_uuids: Sequence[str]
     workspace: str | None
     """The workspace's volume."""
+    follows: str | None = None
+    """The stopped container whose files it goes on with; `image` is then made from that."""
 
 
 def build(facts: LeaseFacts, image: Image, settings: DockerSettings) -> ContainerSpec:
@@ -76,7 +79,8 @@ def build(facts: LeaseFacts, image: Image, settings: DockerSettings) -> Containe
         shm_bytes=facts.shm_bytes or min(settings.shm_bytes, facts.memory_bytes),
         pids_limit=settings.pids_limit,
         device_uuids=tuple(facts.device_uuids),
-        prepared=LABEL_ENVIRONMENT in image.labels,
+        prepared=LABEL_ENVIRONMENT in image.labels or image.labels.get(LABEL_ROLE) == KEPT,
+        follows=facts.follows,
         mounts=(Mount(volume=facts.workspace, target=WORKSPACE),) if facts.workspace else (),
     )
 

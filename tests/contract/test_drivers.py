@@ -3,79 +3,32 @@
 from __future__ import annotations
 
 import secrets
-import subprocess
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from uuid import uuid4
 
 import pytest
 
 from leasing.drivers.docker import DockerDriver
 from leasing.drivers.fake import FakeDriver
-from leasing.drivers.protocol import Container, Driver, RegistryLogin
-from leasing.drivers.spec import LeaseFacts, build
+from leasing.drivers.protocol import Container, RegistryLogin
+from leasing.drivers.spec import build
 from leasing.errors import ContainerGone, DriverError, HostError, ImageNotFound
 from leasing.settings.docker import DockerSettings
-from tests.support.images import BUSYBOX, ensure_busybox
+from tests.support.bench import Bench, docker, network_of, opened, output, until
+from tests.support.images import BUSYBOX
 from tests.support.registry import serving
 
 pytestmark = pytest.mark.xdist_group("docker")
 
 
-@dataclass
-class Bench:
-    """A driver and an installation of this test's own."""
-
-    driver: Driver
-    installation: str
-    real: bool
-
-    def facts(self, **changes: object) -> LeaseFacts:
-        base = LeaseFacts(
-            lease_id=uuid4(), name="contract", owner="ada", installation=self.installation, generation=1,
-            image=BUSYBOX, command=("sleep", "600"), env={}, cpus=0.1, memory_bytes=2**25, shm_bytes=None,
-            device_uuids=(), workspace=None,
-        )  # fmt: skip
-        return replace(base, **changes)  # type: ignore[arg-type]  # the dataclass checks the names
-
-    def up(self, facts: LeaseFacts) -> Container:
-        image = self.driver.find_image(facts.image)
-        assert image is not None
-        spec = build(facts, image, DockerSettings())
-        return self.driver.start(self.driver.create(spec).id)
-
-
 @pytest.fixture(params=["fake", "docker"])
 def bench(request: pytest.FixtureRequest) -> Iterator[Bench]:
-    real = request.param == "docker"
-    if real:
-        ensure_busybox()
-    driver: Driver = DockerDriver("", DockerSettings()) if real else FakeDriver(images=(BUSYBOX,))
-    made = Bench(driver, secrets.token_hex(4), real)
-    yield made
-    for container in driver.containers(made.installation):
-        driver.remove(container.id, network=None)
-    for network in driver.networks(made.installation):
-        driver.remove_network(network)
-    for volume in driver.volumes(made.installation):
-        driver.remove_volume(volume)
-    driver.close()
-
-
-def network_of(bench: Bench, container: Container) -> str:
-    return container.name.rsplit("-", 1)[0]
-
-
-def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen within 20 s"
-        time.sleep(0.02)
+    with opened(real=request.param == "docker") as made:
+        yield made
 
 
 def test_a_container_runs_stops_and_goes_with_its_network(bench: Bench) -> None:
@@ -258,15 +211,8 @@ class TestDocker:
     @pytest.fixture(params=["docker"])
     def bench(self, request: pytest.FixtureRequest) -> Iterator[Bench]:
         """The same as above, for the one engine."""
-        ensure_busybox()
-        driver = DockerDriver("", DockerSettings())
-        made = Bench(driver, secrets.token_hex(4), real=True)
-        yield made
-        for container in driver.containers(made.installation):
-            driver.remove(container.id, network=network_of(made, container))
-        for volume in driver.volumes(made.installation):
-            driver.remove_volume(volume)
-        driver.close()
+        with opened(real=True) as made:
+            yield made
 
     def test_the_user_owns_home_and_workspace_and_nothing_more(self, bench: Bench) -> None:
         container = bench.up(bench.facts(workspace=f"leasing-{bench.installation}-ws-2"))
@@ -365,22 +311,6 @@ class TestDocker:
         container = bench.up(bench.facts(command=hungry, memory_bytes=2**24))
         until(lambda: not _inspected(bench, container).running)
         assert _inspected(bench, container).oom_killed
-
-
-def docker(*arguments: str) -> str:
-    """What docker's own command line says."""
-    return subprocess.check_output(["docker", *arguments], text=True)
-
-
-def output(bench: Bench, container: Container, command: list[str]) -> tuple[int, bytes]:
-    stream = bench.driver.exec(container.id, command, tty=False)
-    data = b""
-    while part := stream.read():
-        data += part
-    code = stream.exit_code()
-    stream.close()
-    assert code is not None
-    return code, data
 
 
 def _inspected(bench: Bench, container: Container) -> Container:

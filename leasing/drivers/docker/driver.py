@@ -233,6 +233,7 @@ class DockerDriver(Images, Streams):
             init=True,
             restart_policy={"Name": "no"},
             device_requests=devices if spec.device_uuids else None,
+            volumes_from=[spec.follows] if spec.follows else None,
             log_config=LogConfig(
                 type="json-file",
                 config={"max-size": f"{settings.log_max_megabytes}m", "max-file": str(settings.log_files)},
