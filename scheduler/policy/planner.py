@@ -43,12 +43,13 @@ class Policy:
     """A preemptible lease is left alone for so long after each start."""
 
 
-def plan(snapshot: Snapshot, policy: Policy = Policy()) -> Plan:
+def plan(snapshot: Snapshot, policy: Policy = Policy(), *, explain: bool = True) -> Plan:
     """Placements, in the order of service as far as there is room; blockers and an expected start for the rest.
 
-    A lease that would not wait is refused when it cannot have its place in this very plan.
+    A lease that would not wait is refused when it cannot have its place in this very plan. Without `explain` nobody is
+    told why it waits and until when, which takes most of the time where many wait: for simulations.
     """
-    made = _Planning(snapshot, policy)
+    made = _Planning(snapshot, policy, explain=explain)
     queue = in_order(snapshot.queue, snapshot.standings, snapshot.at, fair_share=policy.fair_share)
     for lease in queue:
         made.serve(lease)
@@ -58,8 +59,9 @@ def plan(snapshot: Snapshot, policy: Policy = Policy()) -> Plan:
 class _Planning:
     """One plan as it is made."""
 
-    def __init__(self, snapshot: Snapshot, policy: Policy) -> None:
+    def __init__(self, snapshot: Snapshot, policy: Policy, *, explain: bool) -> None:
         self._snapshot, self._policy, self._at = snapshot, policy, snapshot.at
+        self._explain = explain
         self._rooms = Rooms(snapshot)
         self._backfill = (
             Backfill(snapshot, self._rooms) if snapshot.held is not None and policy.backfill else None
@@ -83,7 +85,7 @@ class _Planning:
             self._placements.append(placement)
             self._held.append(placement.held(placement.until(self._at)))
             return
-        reasons = self._reasons(lease)
+        reasons = self._reasons(lease) if self._explain else []
         if not lease.wait:
             self._refused.append((lease, "; ".join(reasons)))
             return
@@ -96,16 +98,8 @@ class _Planning:
     def plan(self, order: Sequence[UUID]) -> Plan:
         if self._snapshot.held is None:
             return Plan(self._placements, self._refused, self._blockers, order=order)
-        latest = forecast(self._snapshot, self._rooms.nodes, self._held, self._waiting)
-        usual = forecast(self._snapshot, self._rooms.nodes, as_usual(self._held), self._waiting)
-        expected = {
-            one: min(moment, start) if (moment := usual[one]) and start else moment or start
-            for one, start in latest.items()
-        }
-        for lease in self._promised:
-            begins = next((mine.starts_at for node in self._rooms.nodes if (mine := own(node, lease))), None)
-            expected[lease.id] = latest[lease.id] = max(begins, self._at) if begins else None
-        if self._backfill is not None:
+        expected, latest = self._starts() if self._explain else ({}, {})
+        if self._backfill is not None and self._explain:
             self._advise(self._backfill, latest)
         return Plan(
             self._placements,
@@ -116,6 +110,19 @@ class _Planning:
             self._preemptions() if self._policy.preemption else (),
             order,
         )
+
+    def _starts(self) -> tuple[dict[UUID, datetime | None], dict[UUID, datetime | None]]:
+        """When each that waits will probably start, and when at the latest."""
+        latest = forecast(self._snapshot, self._rooms.nodes, self._held, self._waiting)
+        usual = forecast(self._snapshot, self._rooms.nodes, as_usual(self._held), self._waiting)
+        expected = {
+            one: min(moment, start) if (moment := usual[one]) and start else moment or start
+            for one, start in latest.items()
+        }
+        for lease in self._promised:
+            begins = next((mine.starts_at for node in self._rooms.nodes if (mine := own(node, lease))), None)
+            expected[lease.id] = latest[lease.id] = max(begins, self._at) if begins else None
+        return expected, latest
 
     def _advise(self, backfill: Backfill, starts: Mapping[UUID, datetime | None]) -> None:
         for position, lease in enumerate(self._waiting[:ADVISED]):
