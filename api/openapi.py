@@ -18,6 +18,7 @@ OPEN: dict[str, Any] = {"security": []}
 
 TAGS = {
     "leases": "Ask for a lease, look at it, extend it, give it back; its output and its terminal.",
+    "reservations": "The calendar: devices for a later range of time.",
     "events": "What happened, as a page or as it happens.",
     "cluster": "Nodes, devices, and what is free.",
     "images": "The catalogue of environments.",

@@ -18,6 +18,7 @@ FILES = {
     "leases": ("ls", "show", "why", "logs", "events", "extend", "release", "end"),
     "execute": ("exec",),
     "offers": ("offers", "images", "queue"),
+    "reserve": ("reserve",),
     "demo": ("demo",),
     "login": ("login", "logout", "whoami", "token", "tokens"),
     "admin": ("admin",),

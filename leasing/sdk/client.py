@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Iterator
+from datetime import datetime
 from types import TracebackType
 from typing import Any, Self
 from uuid import UUID
@@ -22,6 +23,7 @@ from leasing.schema.cluster import (
 )
 from leasing.schema.lease import LeaseOut, LeasePage, LeaseRequest, QueueEntryOut, QueuePage
 from leasing.schema.people import MeOut, SigninLinkOut, TokenOut, TokenPage
+from leasing.schema.reservation import ReservationOut, ReservationPage, ReservationRequest
 from leasing.sdk import credentials as kept
 from leasing.sdk.admin import Admin
 from leasing.sdk.credentials import Credentials
@@ -99,6 +101,31 @@ class Client:
     def offers(self) -> list[OfferOut]:
         """What is free now, node by node."""
         return ask(self.transport, OfferPage, "GET", "/offers").items
+
+    def reservations(
+        self, *, starts_at: datetime | None = None, ends_at: datetime | None = None
+    ) -> list[ReservationOut]:
+        """Everybody's, the first to begin first: of the next week, or of the range that is given."""
+        wanted = {"from": starts_at, "to": ends_at}
+        params = {name: moment.isoformat() for name, moment in wanted.items() if moment is not None}
+        return ask(self.transport, ReservationPage, "GET", "/reservations", params=params).items
+
+    def reserve(self, wish: ReservationRequest | None = None, **wishes: Any) -> ReservationOut:
+        """Reserve devices for a range of time; the fields are those of `ReservationRequest`.
+
+        Lease them by `up(reservation=…)`. Raises `Invalid`, `OverQuota`, `NameTaken`, and `NotFree`, whose hint says
+        when it would work.
+        """
+        asked = body(ReservationRequest, dict(wish) if wish else wishes)
+        return ask(self.transport, ReservationOut, "POST", "/reservations", json=asked)
+
+    def reservation(self, ref: str) -> ReservationOut:
+        """A reservation by id or name. Raises `NotFound`."""
+        return ask(self.transport, ReservationOut, "GET", at("reservations", ref))
+
+    def cancel_reservation(self, ref: str) -> ReservationOut:
+        """Give its devices back; leases under it go on. Idempotent. Raises `NotFound`, `NotAllowed`."""
+        return ask(self.transport, ReservationOut, "DELETE", at("reservations", ref))
 
     def images(self) -> list[EnvironmentOut]:
         """The catalogue of environments."""

@@ -23,7 +23,6 @@ from leasing.model import (
     ReservedDevice,
     Run,
 )
-from leasing.service.cluster import unfit
 from leasing.states import DeviceHealth, LeaseState, NodeHealth, NodeIntent, ReservationState
 
 LIVE = (ReservationState.BOOKED, ReservationState.USED)
@@ -73,8 +72,8 @@ class Span:
 
 @dataclass(frozen=True)
 class Place:
-    """A node in the calendar. `devices` are those that may be reserved: first what could be used at once, then what a
-    lease has now, which its holder may want to keep."""
+    """A node in the calendar. `devices` are those that may be reserved: first what nobody
+    uses, then what a lease has now, whose holder may want to keep it, last what is in foreign use."""
 
     node_id: UUID
     name: str
@@ -219,7 +218,9 @@ def load(session: Session, *, now: datetime, besides: UUID | None = None) -> lis
             closed=closed(node) is not None,
             cpus_millis=usage.cpus_millis,
             memory_bytes=usage.memory_bytes,
-            devices=sorted(devices[node.id], key=lambda one: (unfit(one, now) is not None, one.id in leased)),
+            devices=sorted(
+                devices[node.id], key=lambda one: (one.foreign_since is not None, one.id in leased)
+            ),
             links={frozenset((link["a"], link["b"])): int(link["rank"]) for link in node.topology},
             spans=spans[node.id],
         )

@@ -32,6 +32,10 @@ METHODS = {
     "show_queue": Client.queue,
     "all_events": "admin.events",
     "show_offers": Client.offers,
+    "list_reservations": Client.reservations,
+    "book_reservation": Client.reserve,
+    "show_reservation": Client.reservation,
+    "cancel_reservation": Client.cancel_reservation,
     "list_nodes": Client.nodes,
     "change_node": "admin.change_node",
     "list_devices": Client.devices,
@@ -176,6 +180,39 @@ def test_what_there_is(api: Served, cluster: Cluster, ada: Client) -> None:
     assert {device.state for device in ada.devices()} == {"free"}
     assert [one.name for one in ada.images()] == ["base"]
     assert ada.queue() == []
+
+
+def test_a_reservation_from_booking_to_cancelling(ada: Client, root: Client, api: Served) -> None:
+    start = datetime.now(UTC).replace(microsecond=0) + timedelta(hours=1)
+    made = ada.reserve(name="review", gpu="A100:2", cpus="4", memory="8G", starts_at=start, ttl="2h")
+    assert (made.owner, made.project, made.node, made.gpu, made.cpus) == (
+        "ada",
+        "default",
+        "local",
+        "A100:2",
+        4,
+    )
+    assert (made.starts_at, made.ends_at, made.state) == (start, start + timedelta(hours=2), "booked")
+    assert [device.index for device in made.devices] == [0, 1]
+    assert ada.reservation("review") == ada.reservation(str(made.id)) == made
+    assert [one.name for one in ada.reservations()] == ["review"]
+    assert ada.reservations(starts_at=made.ends_at) == []
+    assert ada.reservations(ends_at=start) == []
+    with pytest.raises(errors.NotFree, match="not free") as refused:
+        root.reserve(gpu="1", starts_at=start, until=start + timedelta(minutes=5))
+    assert refused.value.hint is not None
+    with Client(api.url, api.user("eve")) as eve:
+        assert [one.owner for one in eve.reservations()] == ["ada"]
+        with pytest.raises(errors.NotAllowed):
+            eve.cancel_reservation("review")
+    assert ada.cancel_reservation("review").state == "cancelled"
+    assert root.cancel_reservation("review").state == "cancelled"
+    assert ada.reservations() == []
+    for wishes in ({"ttl": "1h", "until": start}, {}, {"gpu": "0.5", "ttl": "1h"}):
+        with pytest.raises(errors.Invalid):
+            ada.reserve(**wishes)
+    with pytest.raises(errors.NotFound):
+        ada.reservation("nosuch")
 
 
 def test_signing_in_and_tokens(api: Served, ada: Client, root: Client) -> None:
