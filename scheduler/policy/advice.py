@@ -14,6 +14,8 @@ from scheduler.policy.snapshot import Node, Waiting
 SHORTEST_SECONDS = 600
 """Nobody is advised to ask for less time."""
 STEP_SECONDS = 300
+TIMES = 4
+"""So many shorter times are tried, the longest first: until somebody ahead starts, or a reservation begins."""
 
 
 def advice(
@@ -35,10 +37,12 @@ def _changes(
     lease: Waiting, nodes: Sequence[Node], at: datetime, first_start: datetime | None
 ) -> Iterator[tuple[Waiting, str]]:
     """From the smallest on; each alone."""
-    if first_start is not None:
-        seconds = (first_start - at).total_seconds() // STEP_SECONDS * STEP_SECONDS
-        if SHORTEST_SECONDS <= seconds < (lease.end(at) - at).total_seconds():
-            yield replace(lease, seconds=seconds, until=None), f"--for {format_duration(seconds)}"
+    begins = {one.starts_at for node in nodes for one in node.reserved} | {first_start or at}
+    times = {(moment - at).total_seconds() // STEP_SECONDS * STEP_SECONDS for moment in begins}
+    asked = (lease.end(at) - at).total_seconds()
+    shorter = sorted((seconds for seconds in times if SHORTEST_SECONDS <= seconds < asked), reverse=True)
+    for seconds in shorter[:TIMES]:
+        yield replace(lease, seconds=seconds, until=None), f"--for {format_duration(seconds)}"
     yield from _smaller(lease, nodes, at)
     for gpu in _gpus(lease.request.gpu):
         yield replace(lease, request=replace(lease.request, gpu=gpu)), f"--gpu {gpu}"

@@ -65,7 +65,13 @@ def in_its_reservation(lease: Waiting, node: Node, at: datetime) -> str | None:
         return "its reservation holds devices of another node"
     if at < mine.starts_at:
         return f"its reservation {mine.name} begins at {mine.starts_at:%Y-%m-%d %H:%M %Z}"
-    return f"its reservation {mine.name} is over" if at >= mine.ends_at else None
+    if at >= mine.ends_at:
+        return f"its reservation {mine.name} is over"
+    asked = lease.request
+    if asked.cpus_millis <= mine.cpus_millis and asked.memory_bytes <= mine.memory_bytes:
+        return None
+    left = f"{mine.cpus_millis / 1000:g} CPUs and {format_size(mine.memory_bytes)} of memory"
+    return f"its reservation {mine.name} has {left} left"
 
 
 def enough_cpus(lease: Waiting, node: Node, at: datetime) -> str | None:

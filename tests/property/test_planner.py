@@ -3,114 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from uuid import UUID, uuid5
 
 from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from leasing.gpus import WHOLE, GpuAsk, parse_gpu
 from leasing.units import parse_cpus, parse_duration, parse_size
 from scheduler.policy.planner import plan
-from scheduler.policy.snapshot import Device, Held, Node, Placement, Request, Snapshot, Waiting
+from scheduler.policy.snapshot import Held, Node, Placement, Request, Snapshot
 from scheduler.policy.topology import best_connected
-
-SPACE = UUID(int=7)
-GIB = 2**30
-MODELS = (("A100", 40 * GIB, False), ("H100", 80 * GIB, False), ("A100 MIG 1g.10gb", 10 * GIB, True))
-NOW = datetime(2026, 1, 1, tzinfo=UTC)
-ENDS = st.sampled_from([NOW + timedelta(minutes=minutes) for minutes in (-5, 10, 30, 60, 90, 600)])
-ASKS = (
-    "0",
-    "1",
-    "2",
-    "3",
-    "a100",
-    "H100:2",
-    "0.5",
-    "0.3",
-    "10GB",
-    "60GB",
-    "A100:24GB",
-    "1g.10gb",
-    "1g.10gb:2",
-)
-
-
-@st.composite
-def devices(draw: st.DrawFn, number: int, index: int) -> Device:
-    model, memory, instance = draw(st.sampled_from(MODELS))
-    used = draw(st.sampled_from([0, 0, 0, 250, 500, WHOLE]))
-    return Device(
-        uuid5(SPACE, f"{number}-{index}"),
-        f"GPU-{number}-{index}",
-        index,
-        model,
-        memory,
-        share_free=WHOLE - used,
-        memory_free_bytes=memory - memory * used // WHOLE,
-        instance=instance,
-        unfit=draw(st.sampled_from([None, None, None, "lost"])),
-    )
-
-
-@st.composite
-def nodes(draw: st.DrawFn, number: int) -> Node:
-    return Node(
-        uuid5(SPACE, str(number)),
-        f"node-{number}",
-        draw(st.integers(0, 8000)),
-        draw(st.integers(0, 8000)),
-        tuple(draw(devices(number, index)) for index in range(draw(st.integers(0, 6)))),
-        closed=draw(st.sampled_from([None, None, None, "is cordoned"])),
-    )
-
-
-@st.composite
-def requests(draw: st.DrawFn) -> Request:
-    return Request(
-        parse_gpu(draw(st.sampled_from(ASKS))), draw(st.integers(1, 4000)), draw(st.integers(1, 4000))
-    )
-
-
-@st.composite
-def snapshots(draw: st.DrawFn) -> Snapshot:
-    cluster = [draw(nodes(number)) for number in range(draw(st.integers(0, 4)))]
-    homes = [None, None, None, *(node.id for node in cluster), uuid5(SPACE, "left")]
-    queue = [
-        Waiting(
-            uuid5(SPACE, f"lease-{number}"),
-            f"lease-{number}",
-            draw(requests()),
-            wait=draw(st.booleans()),
-            node_id=draw(st.sampled_from(homes)),
-        )
-        for number in range(draw(st.integers(0, 10)))
-    ]
-    typical = draw(st.lists(st.tuples(requests(), st.floats(0.1, 100)), max_size=4))
-    return Snapshot(cluster, queue, typical, NOW)
-
-
-@st.composite
-def busy(draw: st.DrawFn) -> Snapshot:
-    """With what is held of it: CPUs, memory and devices that were taken come back at deadlines."""
-    snapshot = draw(snapshots())
-    held = []
-    for node in snapshot.nodes:
-        for device in node.devices:
-            if device.share_free < WHOLE:
-                part = (device.id, WHOLE - device.share_free, device.memory_bytes - device.memory_free_bytes)
-                held.append(
-                    Held(node.id, draw(st.integers(0, 500)), draw(st.integers(0, 500)), [part], draw(ENDS))
-                )
-        if draw(st.booleans()):
-            held.append(Held(node.id, draw(st.integers(0, 4000)), draw(st.integers(0, 4000)), [], draw(ENDS)))
-    queue = [
-        replace(lease, seconds=draw(st.sampled_from([600.0, 3600.0, 7200.0]))) for lease in snapshot.queue
-    ]
-    return replace(snapshot, held=held, queue=queue)
+from tests.support.worlds import GIB, NOW, SPACE, busy, device, snapshots, taken, waiting
 
 
 @given(snapshots())
@@ -127,15 +31,17 @@ def test_nothing_is_over_allocated_and_nobody_gets_more_or_less_than_asked(snaps
             assert grant.memory_bytes == ask.memory_of(grant.device.memory_bytes)
             assert ask.takes(grant.device.model, instance=grant.device.instance)
     for node in snapshot.nodes:
-        mine = [one for one in made.placements if one.node.id == node.id]
+        mine = [placement for placement in made.placements if placement.node.id == node.id]
         assert sum(one.lease.request.cpus_millis for one in mine) <= node.cpus_free_millis
         assert sum(one.lease.request.memory_bytes for one in mine) <= node.memory_free_bytes
         assert not (mine and node.closed)
         assert all(one.lease.node_id in (None, node.id) for one in mine)
-        for device in node.devices:
-            assert share[device.id] <= device.share_free
-            assert memory[device.id] <= device.memory_free_bytes
-            assert device.unfit is None or not share[device.id]
+        assert all(one.lease.node_name in (None, node.name) for one in mine)
+        assert all(one.lease.labels.items() <= node.labels.items() for one in mine)
+        for one in node.devices:
+            assert share[one.id] <= one.share_free
+            assert memory[one.id] <= one.memory_free_bytes
+            assert one.unfit is None or not share[one.id]
 
 
 @given(snapshots())
@@ -176,8 +82,8 @@ def test_what_is_advised_is_so(snapshot: Snapshot) -> None:
         # those that were placed stay placed: the advice is about now, after this plan
         later = replace(
             snapshot,
-            nodes=_taken(snapshot.nodes, [one.held(NOW) for one in made.placements], -1),
-            held=[*(snapshot.held or ()), *(one.held(one.lease.end(NOW)) for one in made.placements)],
+            nodes=taken(snapshot.nodes, [one.held(NOW) for one in made.placements], -1),
+            held=[*(snapshot.held or ()), *(one.held(one.until(NOW)) for one in made.placements)],
             queue=[changed if one.id == lease_id else one for one in snapshot.queue if one.id not in gone],
         )
         assert lease_id in {one.lease.id for one in plan(later).placements}, reasons[-1]
@@ -186,9 +92,10 @@ def test_what_is_advised_is_so(snapshot: Snapshot) -> None:
 @given(snapshots())
 def test_nobody_is_overtaken_by_a_later_arrival(snapshot: Snapshot) -> None:
     made = plan(snapshot)
-    positions = {lease.id: position for position, lease in enumerate(snapshot.queue)}
-    waiting = min((positions[one] for one in made.blockers), default=len(positions))
-    assert all(positions[one.lease.id] < waiting for one in made.placements)
+    positions = {lease_id: position for position, lease_id in enumerate(made.order)}
+    mine = {lease.id for lease in snapshot.queue if lease.reservation_id is None}
+    waits = min((positions[one] for one in made.blockers if one in mine), default=len(positions))
+    assert all(positions[one.lease.id] < waits for one in made.placements if one.lease.id in mine)
 
 
 @given(busy())
@@ -196,10 +103,10 @@ def test_nobody_is_overtaken_by_a_later_arrival(snapshot: Snapshot) -> None:
 def test_whoever_goes_ahead_delays_nobody(snapshot: Snapshot) -> None:
     """Each that waits is foretold as early as had those who went ahead of it never asked."""
     made = plan(snapshot)
-    positions = {lease.id: position for position, lease in enumerate(snapshot.queue)}
-    for waits, start in made.expected.items():
+    positions = {lease_id: position for position, lease_id in enumerate(made.order)}
+    for waits, start in made.latest.items():
         before = [lease for lease in snapshot.queue if positions[lease.id] <= positions[waits]]
-        alone = plan(replace(snapshot, queue=before)).expected.get(waits)
+        alone = plan(replace(snapshot, queue=before)).latest.get(waits)
         assert start is not None
         assert alone is not None
         assert start <= alone
@@ -210,20 +117,24 @@ def test_what_is_foretold_comes_true_when_everybody_leaves_at_their_deadline(sna
     """The queue is played forward by plans: nobody starts later than was said at first."""
     snapshot = replace(snapshot, queue=[replace(one, wait=True) for one in snapshot.queue])
     made = plan(snapshot)
-    promised = {lease: start for lease, start in made.expected.items() if start is not None}
+    promised = {lease: start for lease, start in made.latest.items() if start is not None}
     for _ in range(60):
-        held = [*(snapshot.held or ()), *(one.held(one.lease.end(snapshot.at)) for one in made.placements)]
+        held = [*(snapshot.held or ()), *(one.held(one.until(snapshot.at)) for one in made.placements)]
         for one in made.placements:
             assert snapshot.at <= promised.get(one.lease.id, snapshot.at), one.lease.name
         placed = {one.lease.id for one in made.placements}
-        nodes = _taken(snapshot.nodes, [one.held(NOW) for one in made.placements], -1)
-        if not held:
+        nodes = taken(snapshot.nodes, [one.held(NOW) for one in made.placements], -1)
+        bounds = [
+            moment for node in nodes for one in node.reserved for moment in (one.starts_at, one.ends_at)
+        ]
+        coming = [*(one.until for one in held), *(moment for moment in bounds if moment > snapshot.at)]
+        if not coming:
             break
-        moment = max(min(one.until for one in held), snapshot.at)
+        moment = max(min(coming), snapshot.at)
         leaving = [one for one in held if one.until <= moment]
         snapshot = replace(
             snapshot,
-            nodes=_taken(nodes, leaving, 1),
+            nodes=taken(nodes, leaving, 1),
             held=[one for one in held if one.until > moment],
             queue=[lease for lease in snapshot.queue if lease.id not in placed],
             at=moment,
@@ -231,56 +142,12 @@ def test_what_is_foretold_comes_true_when_everybody_leaves_at_their_deadline(sna
         made = plan(snapshot)
 
 
-def _taken(nodes: Sequence[Node], held: Sequence[Held], sign: int) -> list[Node]:
-    """The nodes with that given back (1) or taken (-1)."""
-    found = []
-    for node in nodes:
-        mine = [one for one in held if one.node_id == node.id]
-        share, memory = Counter[UUID](), Counter[UUID]()
-        for one in mine:
-            for device_id, part, size in one.grants:
-                share[device_id] += sign * part
-                memory[device_id] += sign * size
-        found.append(
-            replace(
-                node,
-                cpus_free_millis=node.cpus_free_millis + sign * sum(one.cpus_millis for one in mine),
-                memory_free_bytes=node.memory_free_bytes + sign * sum(one.memory_bytes for one in mine),
-                devices=tuple(
-                    replace(
-                        device,
-                        share_free=device.share_free + share[device.id],
-                        memory_free_bytes=device.memory_free_bytes + memory[device.id],
-                    )
-                    for device in node.devices
-                ),
-            )
-        )
-    return found
-
-
 @given(snapshots())
 def test_a_plan_made_again_is_the_same(snapshot: Snapshot) -> None:
     assert plan(snapshot) == plan(snapshot)
 
 
-def device(index: int, *, used: int = 0, memory: int = 40 * GIB) -> Device:
-    return Device(
-        uuid5(SPACE, str(index)),
-        f"G{index}",
-        index,
-        "A100",
-        memory,
-        WHOLE - used,
-        memory - memory * used // WHOLE,
-    )
-
-
-def waiting(ask: str, name: str = "l") -> Waiting:
-    return Waiting(uuid5(SPACE, name), name, Request(parse_gpu(ask), 1, 1), wait=True)
-
-
-def test_the_best_connected_set_is_taken() -> None:
+def test_the_best_connected_set_istaken() -> None:
     four = [device(index) for index in range(4)]
     links = {
         frozenset(pair): 10 for pair in (("G0", "G1"), ("G0", "G2"), ("G1", "G3"), ("G0", "G3"), ("G1", "G2"))
