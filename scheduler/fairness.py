@@ -21,14 +21,16 @@ ACCOUNT = sa.text("""
     ), times AS (
         SELECT due.id, worth.devices,
             extract(epoch FROM :now - greatest(run.placed_at, due.used_at)) AS since,
-            extract(epoch FROM :now - coalesce(run.released_at, :now)) AS left_since
+            extract(epoch FROM :now - least(run.released_at, :now)) AS left_since
         FROM run JOIN lease ON lease.id = run.lease_id JOIN due ON due.id = lease.project_id
         CROSS JOIN LATERAL (
             SELECT greatest(coalesce(sum(share), 0) / 1000.0, run.cpus_millis / 1000.0 * :cpu_worth) AS devices
             FROM allocation WHERE allocation.run_id = run.id
         ) worth
-        WHERE run.released_at IS NULL OR run.released_at > (SELECT min(used_at) FROM due)
-            AND run.released_at > due.used_at
+        WHERE run.placed_at < :now AND (
+            run.released_at IS NULL
+            OR run.released_at > (SELECT min(used_at) FROM due) AND run.released_at > due.used_at
+        )
     ), added AS (
         SELECT id, sum(devices * :half / ln(2) * (power(2, -left_since / :half) - power(2, -since / :half))) AS seconds
         FROM times GROUP BY id

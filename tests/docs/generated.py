@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from collections.abc import Callable
+from functools import partial
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from leasing.settings.core import CoreSettings
 from leasing.settings.limits import LimitSettings
 from leasing.states import TABLE, EndReason, LeaseState
 from monitoring.metrics import FAMILIES, Source
+from tests.docs.pictures import SCENES, picture
 
 DOCS = Path(__file__).parent.parent.parent / "docs"
 CLI = (
@@ -131,6 +133,7 @@ GENERATED: dict[str, Callable[[], str]] = {
     "lifecycle.md": lifecycle,
     "metrics.md": metrics,
     "api.md": api,
+    **{f"pictures/{name}.svg": partial(picture, scene) for name, scene in SCENES.items()},
 }
 
 if __name__ == "__main__":
