@@ -16,7 +16,19 @@ from sqlalchemy.orm import Session
 
 from leasing import __version__
 from leasing.database import now
-from leasing.model import Allocation, Device, Event, Lease, Node, Project, Run, RunSample, Traffic, User
+from leasing.model import (
+    Allocation,
+    Device,
+    Event,
+    Forecast,
+    Lease,
+    Node,
+    Project,
+    Run,
+    RunSample,
+    Traffic,
+    User,
+)
 from leasing.service import cluster
 from leasing.states import DeviceHealth, EndReason, LeaseState, Verdict
 from monitoring import metrics
@@ -32,6 +44,7 @@ OF_A_LEASE = (
     metrics.LEASE_IDLE,
     metrics.LEASE_EXPIRES,
 )
+OF_A_RUN = sa.join(Run, Lease, Lease.id == Run.lease_id)
 RECLAIMS = (EndReason.EXPIRED, EndReason.IDLE, EndReason.PREEMPTED, EndReason.DRAINED)
 
 
@@ -240,29 +253,41 @@ class Rows(Collector):
         yield conflicts
         yield self._waits()
         yield self._starts()
+        yield self._forecasts()
 
     def _waits(self) -> Metric:
         waited = sa.func.extract("epoch", Run.placed_at - Lease.created_at)
         family = metrics.QUEUE_WAIT.new()
-        buckets, total = self._histogram(waited, Run.generation == 1, WAIT_BUCKETS)
+        buckets, total = self._histogram(OF_A_RUN, waited, Run.generation == 1, WAIT_BUCKETS)
         family.add_metric([], buckets, total)
         return family
 
     def _starts(self) -> Metric:
         took = sa.func.extract("epoch", Run.started_at - Run.placed_at)
         family = metrics.START.new()
-        buckets, total = self._histogram(took, Run.started_at.is_not(None), START_BUCKETS)
+        buckets, total = self._histogram(OF_A_RUN, took, Run.started_at.is_not(None), START_BUCKETS)
         family.add_metric(["start"], buckets, total)
         return family
 
+    def _forecasts(self) -> Metric:
+        error = sa.func.abs(sa.func.extract("epoch", Forecast.placed_at - Forecast.expected_start))
+        family = metrics.FORECAST_ERROR.new()
+        table = sa.inspect(Forecast).local_table
+        buckets, total = self._histogram(table, error, Forecast.placed_at.is_not(None), WAIT_BUCKETS)
+        family.add_metric([], buckets, total)
+        return family
+
     def _histogram(
-        self, value: sa.ColumnElement[Any], where: sa.ColumnElement[bool], bounds: tuple[float, ...]
+        self,
+        rows: sa.FromClause,
+        value: sa.ColumnElement[Any],
+        where: sa.ColumnElement[bool],
+        bounds: tuple[float, ...],
     ) -> tuple[list[tuple[str, float]], float]:
         counts = [sa.func.count().filter(value <= bound) for bound in bounds]
         row = self._session.execute(
             sa.select(*counts, sa.func.count(), sa.func.coalesce(sa.func.sum(value), 0))
-            .select_from(Run)
-            .join(Lease, Lease.id == Run.lease_id)
+            .select_from(rows)
             .where(where)
         ).one()
         named = [*(str(float(bound)) for bound in bounds), "+Inf"]

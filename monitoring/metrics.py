@@ -64,6 +64,9 @@ LEASES = Gauge("leasing_leases", "Leases in a state.", ("state",))
 QUEUE_DEPTH = Gauge("leasing_queue_depth", "Leases that wait for room.")
 QUEUE_WAIT = Histogram("leasing_queue_wait_seconds", "From the request to its first place.")
 START = Histogram("leasing_lease_start_seconds", "From its place to a running container.", ("phase",))
+FORECAST_ERROR = Histogram(
+    "leasing_forecast_error_seconds", "Between the start that a waiting lease was first told and its place."
+)
 TRANSITIONS = Counter("leasing_lease_transitions_total", "Changes of state.", ("from", "to", "reason"))
 RECLAIMS = Counter("leasing_reclaims_total", "Leases taken back by the platform.", ("reason",))
 CONFLICTS = Counter("leasing_allocation_conflicts_total", "Placements that the database refused.")

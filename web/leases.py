@@ -12,7 +12,7 @@ from api.deps import Caller, Core, Limits, Now, Unit
 from leasing.errors import Invalid, LeasingError
 from leasing.model import Lease
 from leasing.schema.lease import RenewRequest
-from leasing.service import cluster, leases, tickets, views
+from leasing.service import leases, offers, tickets, views
 from leasing.states import LeaseState
 from web import form
 from web.render import page
@@ -121,5 +121,5 @@ def _form(
 ) -> Response:  # fmt: skip
     return page(
         request, "new.html", caller, 422 if faults else 200, typed=typed, faults=faults, limits=limits,
-        offers=cluster.offers(unit, now=now), catalogue=request.app.state.catalogue,
+        offers=offers.offers(unit, now=now), catalogue=request.app.state.catalogue,
     )  # fmt: skip

@@ -12,15 +12,15 @@ from leasing.database import now as database_now
 from leasing.errors import NotSignedIn
 from leasing.schema.cluster import DevicePage, DevicePatch, NodePage, NodePatch, OfferPage
 from leasing.schema.report import NodeReport, ReportAccepted
-from leasing.service import cluster, report
+from leasing.service import cluster, offers, report
 from leasing.states import NodeIntent
 
 router = APIRouter(tags=["cluster"])
 
 
-@router.get("/offers", summary="What is free now")
+@router.get("/offers", summary="What is free now, and when the rest frees")
 def show_offers(unit: Unit, _: Caller, now: Now) -> OfferPage:
-    return cluster.offers(unit, now=now)
+    return offers.offers(unit, now=now)
 
 
 @router.get("/nodes", summary="The nodes")

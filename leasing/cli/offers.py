@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from datetime import datetime
 from typing import Any
 
 from leasing.cli import show
@@ -15,7 +17,7 @@ def register(app: App) -> None:
 
 
 def offers(json: Json = False) -> None:
-    """What is free now."""
+    """What is free now, and when the rest frees."""
     page = listing(
         "/offers",
         json,
@@ -28,7 +30,11 @@ def offers(json: Json = False) -> None:
         ],
         empty="No node is ready. What is wrong with each: lease admin nodes",
     )
-    if page["queue_depth"] and not json:
+    if json:
+        return
+    for said in _next(page["items"]):
+        print(said)
+    if page["queue_depth"]:
         print(f"Waiting already: {page['queue_depth']}. See: lease queue")
 
 
@@ -64,6 +70,17 @@ def queue(json: Json = False) -> None:
     )
     if page.get("accuracy") and not json:
         print(_accuracy(page["accuracy"]))
+
+
+def _next(offers: Sequence[dict[str, Any]]) -> Iterator[str]:
+    """When the next device of each model comes free, and where."""
+    first: dict[str, tuple[datetime, str]] = {}
+    for offer in offers:
+        for one in offer.get("frees", []):
+            found = datetime.fromisoformat(one["at"]), offer["node"]
+            first[one["model"]] = min(first.get(one["model"], found), found)
+    for model, (at, node) in sorted(first.items()):
+        yield f"The next {model} frees {show.moment(at)} on {node}, at the latest."
 
 
 def _accuracy(past: dict[str, Any]) -> str:

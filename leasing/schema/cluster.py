@@ -78,8 +78,16 @@ class PartOut(Wire):
     memory_bytes: int
 
 
+class FreeingOut(Wire):
+    """Whole devices that come free on a node when the leases on them end, at the latest."""
+
+    at: datetime
+    model: str
+    count: int
+
+
 class OfferOut(Wire):
-    """What is free on one node now."""
+    """What is free on one node now, and when the rest frees."""
 
     node: str
     cpus_free: float
@@ -91,6 +99,8 @@ class OfferOut(Wire):
     devices_total: dict[str, int]
     parts_free: list[PartOut] = Field(default_factory=list)
     """Of devices that others have a part of, the largest first."""
+    frees: list[FreeingOut] = Field(default_factory=list)
+    """By the deadlines of who holds them, the soonest first: the next five moments of each model."""
 
 
 class OfferPage(Wire):

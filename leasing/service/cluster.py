@@ -1,11 +1,10 @@
-"""Nodes and devices: registering, cordoning, and what is free."""
+"""Nodes and devices: registering, cordoning, and how they are."""
 
 from __future__ import annotations
 
 import hashlib
 import secrets
 from collections import Counter, defaultdict
-from collections.abc import Sequence
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -16,10 +15,10 @@ from sqlalchemy.orm import Session
 from leasing.errors import NotFound
 from leasing.gpus import WHOLE
 from leasing.model import Allocation, Device, DeviceUsage, Lease, Node, NodeUsage, Run, User
-from leasing.schema.cluster import DevicePage, DeviceStateOut, NodeOut, NodePage, OfferOut, OfferPage, PartOut
+from leasing.schema.cluster import DevicePage, DeviceStateOut, NodeOut, NodePage, PartOut
 from leasing.service import events
 from leasing.service.principal import Principal
-from leasing.states import DeviceHealth, LeaseState, NodeHealth, NodeIntent
+from leasing.states import DeviceHealth, NodeIntent
 
 STALE = timedelta(seconds=30)
 """A device or node not heard of for so long is unknown: nothing new is placed on its devices."""
@@ -59,7 +58,7 @@ def authenticate_node(session: Session, name: str, secret: str) -> Node | None:
 
 def nodes(session: Session, *, now: datetime) -> NodePage:
     """Every node, with what is placed on it."""
-    free = _free_devices(session, now)
+    free = free_devices(session, now)
     totals = dict(
         session.execute(
             sa.select(Device.node_id, sa.func.count())
@@ -128,44 +127,6 @@ def devices(session: Session, *, now: datetime) -> DevicePage:
     )
 
 
-def offers(session: Session, *, now: datetime) -> OfferPage:
-    """What is free on each open node now, and how many wait for it."""
-    free = _free_devices(session, now)
-    parts = _free_parts(session, now)
-    totals: dict[UUID, Counter[str]] = defaultdict(Counter)
-    for node_id, model in session.execute(
-        sa.select(Device.node_id, Device.model)
-        .join(DeviceUsage)
-        .where(DeviceUsage.share == WHOLE, Device.health != DeviceHealth.RETIRED)
-    ):
-        totals[node_id][model] += 1
-    rows: Sequence[tuple[Node, NodeUsage]] = session.execute(
-        sa.select(Node, NodeUsage)
-        .join(NodeUsage)
-        .where(Node.intent == NodeIntent.OPEN, Node.health == NodeHealth.READY)
-        .order_by(Node.name)
-    ).all()
-    depth = session.execute(
-        sa.select(sa.func.count()).select_from(Lease).where(Lease.state == LeaseState.QUEUED)
-    ).scalar_one()
-    return OfferPage(
-        items=[
-            OfferOut(
-                node=node.name,
-                cpus_free=(usage.cpus_millis - usage.cpus_used_millis) / 1000,
-                cpus=usage.cpus_millis / 1000,
-                memory_free_bytes=usage.memory_bytes - usage.memory_used_bytes,
-                memory_bytes=usage.memory_bytes,
-                devices_free=dict(free[node.id]),
-                devices_total=dict(totals[node.id]),
-                parts_free=parts[node.id],
-            )
-            for node, usage in rows
-        ],
-        queue_depth=depth,
-    )
-
-
 def set_node_intent(session: Session, name: str, intent: NodeIntent, *, principal: Principal) -> None:
     """Cordon or open a node. Raises `NotFound`."""
     node = session.execute(sa.select(Node).where(Node.name == name).with_for_update()).scalar_one_or_none()
@@ -212,7 +173,7 @@ def unfit(device: Device, now: datetime) -> str | None:
     return None
 
 
-def _free_devices(session: Session, now: datetime) -> dict[UUID, Counter[str]]:
+def free_devices(session: Session, now: datetime) -> dict[UUID, Counter[str]]:
     """Per node, how many whole devices of each model could be placed on now."""
     free: dict[UUID, Counter[str]] = defaultdict(Counter)
     for device in session.execute(
@@ -223,7 +184,7 @@ def _free_devices(session: Session, now: datetime) -> dict[UUID, Counter[str]]:
     return free
 
 
-def _free_parts(session: Session, now: datetime) -> dict[UUID, list[PartOut]]:
+def free_parts(session: Session, now: datetime) -> dict[UUID, list[PartOut]]:
     """Per node, what is left of devices that are leased in part, the largest first."""
     free: dict[UUID, list[PartOut]] = defaultdict(list)
     rows = session.execute(

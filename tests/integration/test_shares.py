@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from leasing.database import now
 from leasing.errors import NeverFits, OverQuota
 from leasing.model import Allocation, Quota, Run
-from leasing.service import cluster as service
+from leasing.service import offers as service
 from tests.support.cluster import Cluster
 
 

@@ -188,3 +188,21 @@ def test_queue_why_and_show_say_the_same_of_a_start(signed_in: pytest.MonkeyPatc
         assert re.search(r"in 40m \(.*\d\d:\d\d\), by .*\d\d:\d\d at the latest", shown), shown
         accuracy = "Forecasts of the last 30 days: half within 6m12s; 96% started by the latest time told."
         assert (accuracy in shown) == (command == ("queue",))
+
+
+def test_offers_say_when_the_next_device_frees(signed_in: pytest.MonkeyPatch) -> None:
+    def frees(minutes: int) -> dict[str, Any]:
+        at = datetime.now(UTC) + timedelta(minutes=minutes, seconds=5)
+        return {"at": at.isoformat(), "model": "A100", "count": 2}
+
+    offers = [
+        {
+            "node": node, "cpus_free": 1, "cpus": 2, "memory_free_bytes": 2**30, "memory_bytes": 2**31,
+            "devices_free": {}, "devices_total": {"A100": 8}, "parts_free": [], "frees": [frees(soon), frees(600)],
+        }
+        for node, soon in (("one", 90), ("two", 25))
+    ]  # fmt: skip
+    with answering(200, json.dumps({"items": offers, "queue_depth": 0}).encode()) as url:
+        shown = run("offers", LEASING_URL=url).stdout.splitlines()
+    assert len(shown) == 4
+    assert re.fullmatch(r"The next A100 frees in 25m.* \(.*\d\d:\d\d\) on two, at the latest\.", shown[3])
