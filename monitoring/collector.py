@@ -35,7 +35,7 @@ from monitoring import metrics
 
 WAIT_BUCKETS = (1, 5, 15, 60, 300, 900, 3600, 4 * 3600, 24 * 3600)
 START_BUCKETS = (0.25, 0.5, 1, 2, 5, 10, 30, 60, 300)
-DEVICE_STATES = ("free", "leased", "foreign", "out", "unknown")
+DEVICE_STATES = ("free", "leased", "foreign", "cleaning", "quarantined", "out", "unknown")
 OF_A_LEASE = (
     metrics.LEASE_GPU_UTILIZATION,
     metrics.LEASE_GPU_MEMORY,

@@ -195,7 +195,7 @@ def nodes(session: Session, now: datetime, *, disk_reserve_bytes: int) -> list[N
                 share_free=usage.share - usage.share_used,
                 memory_free_bytes=usage.memory_bytes - usage.memory_used_bytes,
                 instance=row.parent_uuid is not None,
-                unfit=unfit(row, now),
+                unfit=unfit(row, usage, now),
             )
         )
     return [

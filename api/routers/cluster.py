@@ -12,7 +12,7 @@ from leasing.database import now as database_now
 from leasing.errors import NotSignedIn
 from leasing.schema.cluster import DevicePage, DevicePatch, NodePage, NodePatch, OfferPage
 from leasing.schema.report import NodeReport, ReportAccepted
-from leasing.service import cluster, offers, report
+from leasing.service import cluster, handover, offers, report
 from leasing.states import NodeIntent
 
 router = APIRouter(tags=["cluster"])
@@ -57,7 +57,10 @@ def list_devices(unit: Unit, _: Caller, now: Now) -> DevicePage:
     return cluster.devices(unit, now=now)
 
 
-@router.patch("/devices/{uuid}", summary="Cordon or open a device")
+@router.patch("/devices/{uuid}", summary="Cordon, open or clear a device")
 def change_device(uuid: str, ask: DevicePatch, unit: Unit, caller: Admin, now: Now) -> DevicePage:
-    cluster.set_device_intent(unit, uuid, NodeIntent(ask.intent), principal=caller)
+    if ask.intent is not None:
+        cluster.set_device_intent(unit, uuid, NodeIntent(ask.intent), principal=caller)
+    if ask.clear:
+        handover.clear(unit, uuid, principal=caller)
     return cluster.devices(unit, now=now)

@@ -149,6 +149,14 @@ def open_device(uuid: Annotated[str, typer.Argument(help="From lease admin devic
     _device(uuid, "open")
 
 
+@devices.command("clear")
+def clear_device(uuid: Annotated[str, typer.Argument(help="From lease admin devices ls.")]) -> None:
+    """Take a quarantined one's faults, and the memory it uses now, for what is usual."""
+    with client() as session:
+        session.call("PATCH", _at("devices", uuid), json={"clear": True})
+    print(f"Device {uuid} is judged anew by its node's next report. See: lease admin devices ls")
+
+
 @registries.command("ls")
 def list_registries(json: Json = False) -> None:
     """Which logins there are."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Literal
 from uuid import UUID
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from leasing.schema.base import Request, Wire
 
@@ -50,7 +51,8 @@ class DeviceStateOut(Wire):
     model: str
     memory_bytes: int
     state: str
-    """free, leased, foreign, out (cordoned, faulty, lost) or unknown."""
+    """free, leased, foreign, cleaning (after a lease), quarantined (not clean after one, or at fault), out (cordoned,
+    faulty, lost) or unknown."""
     state_reason: str
     lease: str | None
     owner: str | None
@@ -67,7 +69,17 @@ class DevicePage(Wire):
 
 
 class DevicePatch(Request):
-    intent: str = Field(pattern="^(open|cordoned)$")
+    """One of the two, or both."""
+
+    intent: str | None = Field(None, pattern="^(open|cordoned)$")
+    clear: Literal[True] | None = None
+    """Take its faults and the memory it uses now for what is usual, and judge it anew."""
+
+    @model_validator(mode="after")
+    def _something(self) -> DevicePatch:
+        if self.intent is None and self.clear is None:
+            raise ValueError("give intent or clear")
+        return self
 
 
 class PartOut(Wire):

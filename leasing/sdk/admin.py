@@ -43,6 +43,11 @@ class Admin:
         page = ask(self._transport, DevicePage, "PATCH", at("devices", uuid), json={"intent": intent})
         return next(device for device in page.items if device.uuid == uuid)
 
+    def clear_device(self, uuid: str) -> DeviceStateOut:
+        """Take its faults and the memory it uses now for what is usual; it is judged anew. Raises `NotFound`."""
+        page = ask(self._transport, DevicePage, "PATCH", at("devices", uuid), json={"clear": True})
+        return next(device for device in page.items if device.uuid == uuid)
+
     def registries(self) -> list[RegistryOut]:
         """Which logins at private image registries there are; never their secrets."""
         return ask(self._transport, RegistryPage, "GET", "/registries").items

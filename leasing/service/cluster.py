@@ -16,7 +16,7 @@ from leasing.errors import NotFound
 from leasing.gpus import WHOLE
 from leasing.model import Allocation, Device, DeviceUsage, Lease, Node, NodeUsage, Run, User
 from leasing.schema.cluster import DevicePage, DeviceStateOut, NodeOut, NodePage, PartOut
-from leasing.service import events
+from leasing.service import events, handover
 from leasing.service.principal import Principal
 from leasing.states import DeviceHealth, NodeIntent
 
@@ -112,7 +112,7 @@ def devices(session: Session, *, now: datetime) -> DevicePage:
         .subquery()
     )
     rows = session.execute(
-        sa.select(Device, Node.name, Node.intent, DeviceUsage.share, holder.c.lease, holder.c.owner)
+        sa.select(Device, Node.name, Node.intent, DeviceUsage, holder.c.lease, holder.c.owner)
         .join(Node, Node.id == Device.node_id)
         .join(DeviceUsage, DeviceUsage.device_id == Device.id)
         .outerjoin(holder, holder.c.device_id == Device.id)
@@ -121,8 +121,8 @@ def devices(session: Session, *, now: datetime) -> DevicePage:
     )
     return DevicePage(
         items=[
-            _device_out(device, node, NodeIntent(intent), share, lease, owner, now)
-            for device, node, intent, share, lease, owner in rows
+            _device_out(device, node, NodeIntent(intent), usage, lease, owner, now)
+            for device, node, intent, usage, lease, owner in rows
         ]
     )
 
@@ -158,28 +158,35 @@ def set_device_intent(session: Session, uuid: str, intent: NodeIntent, *, princi
         )
 
 
-def unfit(device: Device, now: datetime) -> str | None:
+def unfit(device: Device, usage: DeviceUsage, now: datetime) -> str | None:
     """Why nothing new may be placed on a device, holder or not; None if it may."""
     if device.intent != NodeIntent.OPEN:
         return "cordoned by an admin"
+    if device.quarantined_since is not None:
+        return f"quarantined: {device.quarantine_reason}"
     if device.health != DeviceHealth.OK:
         return f"{device.health}: {device.health_reason or 'NVML says so'}"
-    if device.foreign_since is not None:
-        return "used by a process that no lease owns"
     if device.mig_enabled:
         return "leased through its MIG instances"
     if device.sampled_at is None or now - device.sampled_at > STALE:
         return "its node's sampler is silent"
+    if handover.cleaning(device, usage.released_at):
+        reason = f": {device.quarantine_reason}" if device.quarantine_reason else ""
+        return f"being cleaned after the last lease{reason}"
+    if device.foreign_since is not None:
+        return "used by a process that no lease owns"
     return None
 
 
 def free_devices(session: Session, now: datetime) -> dict[UUID, Counter[str]]:
     """Per node, how many whole devices of each model could be placed on now."""
     free: dict[UUID, Counter[str]] = defaultdict(Counter)
-    for device in session.execute(
-        sa.select(Device).join(DeviceUsage).where(DeviceUsage.share == WHOLE, DeviceUsage.share_used == 0)
-    ).scalars():
-        if unfit(device, now) is None:
+    for device, usage in session.execute(
+        sa.select(Device, DeviceUsage)
+        .join(DeviceUsage)
+        .where(DeviceUsage.share == WHOLE, DeviceUsage.share_used == 0)
+    ):
+        if unfit(device, usage, now) is None:
             free[device.node_id][device.model] += 1
     return free
 
@@ -194,7 +201,7 @@ def free_parts(session: Session, now: datetime) -> dict[UUID, list[PartOut]]:
         .order_by(DeviceUsage.share_used)
     )
     for device, usage in rows:
-        if unfit(device, now) is None:
+        if unfit(device, usage, now) is None:
             free[device.node_id].append(
                 PartOut(
                     model=device.model,
@@ -209,12 +216,12 @@ def _device_out(
     device: Device,
     node: str,
     node_intent: NodeIntent,
-    share: int,
+    usage: DeviceUsage,
     lease: str | None,
     owner: str | None,
     now: datetime,
 ) -> DeviceStateOut:
-    state, why = _device_state(device, node_intent, share, lease, now)
+    state, why = _device_state(device, node_intent, usage, lease, now)
     return DeviceStateOut(
         uuid=device.uuid,
         node=node,
@@ -235,22 +242,32 @@ def _device_out(
 
 
 def _device_state(
-    device: Device, node_intent: NodeIntent, share: int, lease: str | None, now: datetime
+    device: Device, node_intent: NodeIntent, usage: DeviceUsage, lease: str | None, now: datetime
 ) -> tuple[str, str]:
-    """free, leased, foreign, out or unknown, and why."""
-    if device.foreign_since is not None:
+    """free, leased, foreign, cleaning, quarantined, out or unknown, and why.
+
+    What is on a device after a lease is a matter of its handover; foreign is what came by itself.
+    """
+    if lease is None and device.quarantined_since is not None:
+        return "quarantined", device.quarantine_reason
+    uncleaned = lease is None and handover.cleaning(device, usage.released_at)
+    if device.foreign_since is not None and not uncleaned:
         count = len(device.foreign_processes)
         return "foreign", f"{count} process{'es' if count != 1 else ''} that no lease owns"
     if lease is not None:
-        return "leased", f"by {lease}"
+        after = f"; then not leased again: {device.quarantine_reason}" if device.quarantined_since else ""
+        return "leased", f"by {lease}{after}"
     if node_intent is not NodeIntent.OPEN:
         return "out", f"its node is {node_intent}"
-    if share == 0:
+    if usage.share == 0:
         return "out", "leased through its MIG instances"
     if device.health == DeviceHealth.OK and (device.sampled_at is None or now - device.sampled_at > STALE):
         return "unknown", "its node's sampler is silent"
-    why = unfit(device, now)
-    return ("out", why) if why else ("free", "")
+    why = unfit(device, usage, now)
+    if why is None:
+        return "free", ""
+    usual = device.intent == NodeIntent.OPEN and device.health == DeviceHealth.OK and not device.mig_enabled
+    return ("cleaning" if uncleaned and usual else "out"), why
 
 
 def _gpu(node: Node) -> str:

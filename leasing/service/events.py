@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Any
 from uuid import UUID
 
+import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
+from leasing.database import EVENTS
 from leasing.model import Event
 
 
@@ -37,3 +39,8 @@ def record(
     session.add(event)
     session.flush()
     return event
+
+
+def hint(session: Session, kind: str) -> None:
+    """Wake those who listen for `kind`, once the caller's transaction commits: for what nobody needs to read later."""
+    session.execute(sa.select(sa.func.pg_notify(EVENTS, f"-:{kind}")))

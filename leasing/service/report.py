@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
@@ -12,10 +10,13 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from leasing.gpus import WHOLE
-from leasing.model import Allocation, Device, DeviceUsage, Node, NodeUsage, Run, RunSample, SignalKind
+from leasing.model import Device, DeviceUsage, Node, NodeUsage, RunSample, SignalKind
 from leasing.schema.report import ContainerReport, DeviceReport, NodeReport, ProcessReport, ReportAccepted
-from leasing.service import events, signals
+from leasing.service import device_memory, events, handover, holders, signals
+from leasing.service.holders import Holder
 from leasing.service.signals import Observation
+from leasing.settings.device_memory import DeviceMemorySettings
+from leasing.settings.handover import HandoverSettings
 from leasing.settings.idle import IdleSettings
 from leasing.states import DeviceHealth
 
@@ -25,20 +26,12 @@ GAP_SECONDS = 15.0
 RESERVED_MEMORY = 512 * 1024**2
 """Of a node's memory, kept for the machine itself."""
 
+STARTED = ("boot_id", "nvml_driver_version")
+"""Another one says that the devices were started anew."""
 FACTS = {
     "sequence", "boot_id", "hostname", "cpus", "memory_bytes", "cpu_utilization_ratio", "memory_used_bytes",
     "nvml_driver_version", "nvml_absent_reason", "metrics_address",
 }  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Holder:
-    """An open run on the node: whose container it is, and the devices it holds."""
-
-    run_id: UUID
-    lease_id: UUID
-    container_id: str | None
-    devices: frozenset[UUID]
 
 
 def ingest(session: Session, node: Node, report: NodeReport, *, now: datetime) -> ReportAccepted:
@@ -46,39 +39,32 @@ def ingest(session: Session, node: Node, report: NodeReport, *, now: datetime) -
     session.refresh(
         node, with_for_update={"key_share": True}
     )  # the other may be in the middle of being written
-    holders = _holders(session, node.id)
-    known = [holder.container_id for holder in holders if holder.container_id]
+    # before what is known of devices: who gave one back in between is then still among them
+    open_runs = holders.of(session, node.id)
+    known = [holder.container_id for holder in open_runs if holder.container_id]
+    answer = ReportAccepted(
+        known_containers=known,
+        interval_seconds=INTERVAL_SECONDS,
+        at=now,
+        soon=any(holder.leaving and holder.devices for holder in open_runs),
+    )
     last = node.sampler
     if last.get("boot_id") == report.boot_id and report.sequence <= last.get("sequence", -1):
-        return ReportAccepted(known_containers=known, interval_seconds=INTERVAL_SECONDS)
+        return answer
     node.sampler = report.model_dump(include=FACTS)
     node.sampler_seen_at = now
     _capacity(session, node.id, report)
+    seen: dict[UUID, DeviceReport] = {}
     if report.devices is not None:
         topology = [link.model_dump() for link in report.links]
         if node.topology != topology:
             node.topology = topology
-        _devices(session, node, report.devices, holders, now)
-    _samples(session, report, holders, now)
-    return ReportAccepted(known_containers=known, interval_seconds=INTERVAL_SECONDS)
-
-
-def _holders(session: Session, node_id: UUID) -> list[Holder]:
-    rows = session.execute(
-        sa.select(
-            Run.id,
-            Run.lease_id,
-            Run.container_id,
-            sa.func.array_remove(sa.func.array_agg(Allocation.device_id), None, type_=sa.ARRAY(sa.Uuid)),
-        )
-        .outerjoin(Allocation, sa.and_(Allocation.run_id == Run.id, Allocation.released_at.is_(None)))
-        .where(Run.node_id == node_id, Run.released_at.is_(None))
-        .group_by(Run.id)
-    )
-    return [
-        Holder(run_id, lease_id, container_id, frozenset(devices))
-        for run_id, lease_id, container_id, devices in rows
-    ]
+        anew = any(last.get(fact) not in (None, node.sampler[fact]) for fact in STARTED)
+        devices = _devices(session, node, report.devices, now)
+        answer.soon |= _hand_over(session, node, devices, open_runs, report.sampled_at, now, anew=anew)
+        seen = {device.id: one for device, one in devices}
+    _samples(session, report, open_runs, seen, now)
+    return answer
 
 
 def _capacity(session: Session, node_id: UUID, report: NodeReport) -> None:
@@ -97,24 +83,71 @@ def _capacity(session: Session, node_id: UUID, report: NodeReport) -> None:
 
 
 def _devices(
-    session: Session, node: Node, reports: list[DeviceReport], holders: list[Holder], now: datetime
-) -> None:
+    session: Session, node: Node, reports: list[DeviceReport], now: datetime
+) -> list[tuple[Device, DeviceReport]]:
     known = {
         device.uuid: device
         for device in session.execute(sa.select(Device).where(Device.node_id == node.id)).scalars()
     }
+    found = []
     for report in reports:
         device = known.pop(report.uuid, None)
         if device is None:
             device = _appeared(session, node, report)
         _health(session, node, device, DeviceHealth(report.health), report.health_reason)
         _inventory(device, report, now)
-        if report.processes is not None:
-            _foreign(session, node, device, report.processes, holders, now)
+        found.append((device, report))
     for device in known.values():
         _health(session, node, device, DeviceHealth.RETIRED, "no longer reported")
     session.flush()
     _device_capacity(session, node.id)
+    return found
+
+
+def _hand_over(
+    session: Session,
+    node: Node,
+    devices: list[tuple[Device, DeviceReport]],
+    holders: list[Holder],
+    sampled_at: datetime | None,
+    now: datetime,
+    *,
+    anew: bool,
+) -> bool:
+    """Judge who is on each device, and whether it is clean. Whether one waits for the proof that it is."""
+    released: dict[UUID, datetime | None] = dict(
+        session.execute(
+            sa.select(DeviceUsage.device_id, DeviceUsage.released_at)
+            .join(Device)
+            .where(Device.node_id == node.id)
+        ).all()
+    )
+    settings = HandoverSettings()
+    waits = proven = False
+    for device, report in devices:
+        own = [holder for holder in holders if device.id in holder.devices]
+        released_at = released[device.id]
+        before = sampled_at is not None and released_at is not None and sampled_at < released_at
+        if report.processes is not None and not before:
+            # what runs in an instance is listed for the whole device too, which itself runs nothing
+            _foreign(session, node, device, [] if device.mig_enabled else report.processes, holders, now)
+        if device.mig_enabled:
+            continue
+        if anew and not own:
+            handover.forget_floor(device)
+        look = handover.Look(
+            report=report,
+            at=sampled_at,
+            own=frozenset(holder.container_id for holder in own if holder.container_id),
+            held=bool(own),
+            released_at=released_at,
+        )
+        proven |= handover.take(session, node, device, look, now=now, settings=settings)
+        waits |= handover.cleaning(device, released_at) and device.quarantined_since is None
+    if proven:
+        events.hint(session, "device.clean")
+    session.flush()
+    return waits
 
 
 def _appeared(session: Session, node: Node, report: DeviceReport) -> Device:
@@ -221,7 +254,16 @@ def _foreign(
         device.foreign_processes = foreign
 
 
-def _samples(session: Session, report: NodeReport, holders: list[Holder], now: datetime) -> None:
+def _samples(
+    session: Session,
+    report: NodeReport,
+    holders: list[Holder],
+    devices_seen: dict[UUID, DeviceReport],
+    now: datetime,
+) -> None:
+    attributed = device_memory.attribute(
+        session, holders, devices_seen, now=now, settings=DeviceMemorySettings()
+    )
     containers = {container.container_id: container for container in report.containers}
     sampled = [
         (holder, containers[holder.container_id]) for holder in holders if holder.container_id in containers
@@ -234,7 +276,7 @@ def _samples(session: Session, report: NodeReport, holders: list[Holder], now: d
             sa.select(RunSample).where(RunSample.run_id.in_([holder.run_id for holder, _ in sampled]))
         ).scalars()
     }
-    devices = _device_samples(session, holders)
+    healthy = {key: one for key, one in devices_seen.items() if one.health == "ok"}
     idle = IdleSettings()
     observations: list[Observation] = []
     values = []
@@ -242,8 +284,8 @@ def _samples(session: Session, report: NodeReport, holders: list[Holder], now: d
         old = before.get(holder.run_id)
         cores = _rate(old.cpu_seconds_total if old else None, container.cpu_seconds_total, old, now)
         traffic = _rate(_network(old), _network(container), old, now)
-        gpu, gpu_memory = _combined([devices[device] for device in holder.devices])
-        ratios = [devices[device][0] for device in holder.devices]
+        ratios = [healthy[key].utilization_ratio if key in healthy else None for key in holder.devices]
+        gpu = None if None in ratios else max((ratio for ratio in ratios if ratio is not None), default=None)
         values.append(
             {
                 "run_id": holder.run_id,
@@ -254,7 +296,7 @@ def _samples(session: Session, report: NodeReport, holders: list[Holder], now: d
                 "network_rx_bytes_total": container.network_rx_bytes_total,
                 "network_tx_bytes_total": container.network_tx_bytes_total,
                 "gpu_utilization_ratio": gpu,
-                "gpu_memory_used_bytes": gpu_memory,
+                "gpu_memory_used_bytes": _memory(holder, healthy, attributed),
                 "gpu_used_seconds_total": _used(old, ratios, now),
             }
         )
@@ -275,24 +317,21 @@ def _samples(session: Session, report: NodeReport, holders: list[Holder], now: d
     signals.observe(session, observations, now=now)
 
 
-def _device_samples(session: Session, holders: list[Holder]) -> dict[UUID, tuple[float | None, int | None]]:
-    ids = {device for holder in holders for device in holder.devices}
-    found: dict[UUID, tuple[float | None, int | None]] = defaultdict(lambda: (None, None))
-    if ids:
-        for device in session.execute(sa.select(Device).where(Device.id.in_(ids))).scalars():
-            if device.health == DeviceHealth.OK:
-                found[device.id] = (device.utilization_ratio, device.memory_used_bytes)
-    return found
+def _memory(holder: Holder, healthy: dict[UUID, DeviceReport], attributed: dict[UUID, int]) -> int | None:
+    """In use on all its devices: of whole ones all there is in use, of the others what its own processes use.
 
-
-def _combined(samples: list[tuple[float | None, int | None]]) -> tuple[float | None, int | None]:
-    """The busiest device and the memory of all; None as soon as one of them cannot be measured."""
-    ratios = [ratio for ratio, _ in samples if ratio is not None]
-    memories = [memory for _, memory in samples if memory is not None]
-    return (
-        max(ratios) if samples and len(ratios) == len(samples) else None,
-        sum(memories) if samples and len(memories) == len(samples) else None,
-    )
+    None for none, and as soon as one of them cannot be measured.
+    """
+    total = 0
+    for device_id, grant in holder.devices.items():
+        if grant.whole:
+            used = healthy[device_id].memory_used_bytes if device_id in healthy else None
+        else:
+            used = attributed.get(grant.allocation_id)
+        if used is None:
+            return None
+        total += used
+    return total if holder.devices else None
 
 
 def _used(old: RunSample | None, ratios: list[float | None], now: datetime) -> float | None:

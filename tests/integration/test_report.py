@@ -38,6 +38,7 @@ class Sampled:
     cluster: Cluster
     moment: datetime
     sequence: int = 0
+    soon: bool = False
     facts: dict[str, Any] = field(
         default_factory=lambda: {"boot_id": "first", "hostname": "one", "cpus": 64, "memory_bytes": 256 * GIB}
     )
@@ -46,12 +47,13 @@ class Sampled:
         """Take one report in; the containers that the answer names."""
         self.moment += timedelta(seconds=seconds)
         self.sequence += 1
-        whole = self.facts | {"sequence": self.sequence, "devices": list(devices)} | facts
+        now = {"sequence": self.sequence, "sampled_at": self.moment, "devices": list(devices)}
+        whole = self.facts | now | facts
         with self.cluster.sessions.begin() as session:
             node = session.execute(sa.select(Node)).scalar_one()
-            return report.ingest(
-                session, node, NodeReport.model_validate(whole), now=self.moment
-            ).known_containers
+            answer = report.ingest(session, node, NodeReport.model_validate(whole), now=self.moment)
+        self.soon = answer.soon
+        return answer.known_containers
 
     def events(self, prefix: str = "device.") -> list[str]:
         with self.cluster.sessions() as session:

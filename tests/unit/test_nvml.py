@@ -7,6 +7,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+import pynvml
 import pytest
 
 from monitoring import nvml
@@ -96,9 +97,9 @@ def test_a_library_without_the_call_is_as_a_device_without_the_value(
     reader: Nvml, monkeypatch: pytest.MonkeyPatch, missing: str
 ) -> None:
     def absent(*_: object) -> None:
-        raise nvml.pynvml.NVMLError(nvml.pynvml.NVML_ERROR_FUNCTION_NOT_FOUND)
+        raise pynvml.NVMLError(pynvml.NVML_ERROR_FUNCTION_NOT_FOUND)
 
-    monkeypatch.setattr(nvml.pynvml, missing, absent)
+    monkeypatch.setattr(pynvml, missing, absent)
     expected = {
         "nvmlEventSetCreate": replace(KNOWN, xids=None),
         "nvmlDeviceGetTotalEccErrors": replace(KNOWN, ecc_uncorrected=None),
