@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from leasing.errors import Conflict, Gone, NotAllowed, NotFound, NotFree
 from leasing.model import Lease
 from leasing.schema.lease import RenewRequest
-from leasing.service import calendar, durations, events, transitions
+from leasing.service import calendar, durations, events, quotas, transitions
 from leasing.service.principal import Principal
 from leasing.settings.limits import LimitSettings
 from leasing.states import STOPPABLE, Cause, EndReason, Goal, LeaseState
@@ -77,7 +77,7 @@ def renew(
     """Move the deadline: add to it, or set it. The caller holds the row's lock.
 
     Raises `Gone` once the lease ends, `Invalid` past the longest time allowed or in the past, `NotFree` past the start
-    of a reservation of something that it has.
+    of a reservation of something that it has, `OverQuota`.
     """
     state = LeaseState(lease.state)
     if state in (LeaseState.STOPPING, LeaseState.ENDED):
@@ -90,6 +90,7 @@ def renew(
     if lease.ends_at is None and ask.ttl is not None and lease.ttl_seconds is not None:
         seconds = durations.within(lease.ttl_seconds + parse_duration(ask.ttl), limits)
         _check_calendar(session, lease, now + timedelta(seconds=seconds), now)
+        quotas.check_renewal(session, lease, now + timedelta(seconds=seconds), limits, now=now)
         lease.ttl_seconds = seconds
         said = f"to run {format_duration(lease.ttl_seconds)}"
     else:
@@ -99,6 +100,7 @@ def renew(
         )
         durations.check_end(ends_at, limits, now)
         _check_calendar(session, lease, ends_at, now)
+        quotas.check_renewal(session, lease, ends_at, limits, now=now)
         if lease.ends_at is not None:
             lease.ends_at = ends_at
         else:

@@ -1,150 +1,178 @@
-"""The ceilings a request meets before it may wait: what a user may have, and what any node could ever give."""
+"""Ceilings: what a user and a project may have together, checked wherever a lease is asked for, renewed or resumed."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from uuid import UUID
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from leasing.errors import NeverFits, OverQuota
-from leasing.gpus import WHOLE, GpuAsk
-from leasing.model import Device, DeviceUsage, Lease, NodeUsage, Quota, User
-from leasing.service.principal import Principal
+from leasing.errors import NotFound, OverQuota
+from leasing.gpus import WHOLE
+from leasing.model import Lease, Project, Quota, User
+from leasing.service import holdings
+from leasing.service.holdings import Holding
 from leasing.settings.limits import LimitSettings
-from leasing.states import DeviceHealth, LeaseState
-from leasing.units import format_size
+from leasing.units import format_duration
 
-
-def check_user(
-    session: Session, principal: Principal, ask: GpuAsk, share: int, limits: LimitSettings
-) -> None:
-    """Raises `OverQuota` if the ask, for `share` thousandths of each device, puts its user over a ceiling.
-
-    Locks the user's row: two asks cannot both pass. Parts of devices count as such.
-    """
-    session.execute(sa.select(User.id).where(User.id == principal.user_id).with_for_update(key_share=True))
-    own = session.execute(
-        sa.select(Quota.max_devices).where(Quota.user_id == principal.user_id)
-    ).scalar_one_or_none()
-    leases, held = session.execute(
-        sa.select(sa.func.count(), sa.func.coalesce(sa.func.sum(Lease.gpu_count * Lease.gpu_share), 0)).where(
-            Lease.owner_id == principal.user_id,
-            Lease.state.not_in([LeaseState.ENDED, LeaseState.SUSPENDED]),
-        )
-    ).one()
-    most = limits.devices_per_user if own is None else own
-    wanted = held + ask.count * share
-    if ask.count and wanted > most * WHOLE:
-        raise OverQuota(
-            f"That would be {wanted / WHOLE:g} devices for {principal.name}; the limit is {most:g} "
-            f"({held / WHOLE:g} held or waited for now).",
-            hint="Release a lease (lease ls), ask for fewer, or ask an admin for a higher limit.",
-        )
-    if leases + 1 > limits.leases_per_user:
-        raise OverQuota(
-            f"{principal.name} has {leases} live leases; the limit is {limits.leases_per_user}.",
-            hint="Release one: lease ls, then lease release NAME.",
-        )
-
-
-def share_of_largest(session: Session, ask: GpuAsk) -> int:
-    """The share that the ask is of the largest device that would do, in thousandths; all of one if none would."""
-    if ask.memory_bytes is None:
-        return ask.share
-    found = [kind for kind in _kinds(session) if ask.takes(kind.model, instance=kind.instance)]
-    return ask.share_of(max((kind.memory_bytes for kind in found), default=0)) or WHOLE
-
-
-def check_fits_somewhere(session: Session, ask: GpuAsk, cpus_millis: int, memory_bytes: int) -> None:
-    """Raises `NeverFits` if no node is large enough, busy or not; says what the largest ones have."""
-    nodes = session.execute(
-        sa.select(NodeUsage.node_id, NodeUsage.cpus_millis, NodeUsage.memory_bytes).where(
-            NodeUsage.cpus_millis > 0
-        )
-    ).all()
-    if not nodes:
-        raise NeverFits(
-            "No node has reported what it has yet.",
-            hint="Try again in a few seconds; lease admin nodes shows them.",
-        )
-    kinds = _kinds(session) if ask.count else []
-    found = [kind for kind in kinds if ask.takes(kind.model, instance=kind.instance)]
-    large = [kind for kind in found if ask.share_of(kind.memory_bytes) is not None]
-    devices: Counter[UUID] = Counter()
-    for kind in large:
-        devices[kind.node_id] += kind.devices
-    if any(
-        cpus >= cpus_millis and memory >= memory_bytes and devices[node_id] >= ask.count
-        for node_id, cpus, memory in nodes
-    ):
-        return
-    most_cpus = max(cpus for _, cpus, _ in nodes)
-    most_memory = max(memory for _, _, memory in nodes)
-    if cpus_millis > most_cpus:
-        raise NeverFits(
-            f"No node has {cpus_millis / 1000:g} CPUs; the largest has {most_cpus / 1000:g}.",
-            hint=f"Ask for --cpus {most_cpus / 1000:g} or fewer.",
-        )
-    if memory_bytes > most_memory:
-        raise NeverFits(
-            f"No node has {format_size(memory_bytes)} of memory to lease; the largest has {format_size(most_memory)}.",
-            hint=f"Ask for --memory {most_memory // 2**20}M or less.",
-        )
-    if ask.count:
-        _check_devices(ask, kinds, found, max(devices.values(), default=0))
-    raise NeverFits(
-        f"No single node has {ask} devices with {cpus_millis / 1000:g} CPUs and {format_size(memory_bytes)} together.",
-        hint="lease offers shows what each has.",
-    )
+HOUR = 3600
+ROUNDING = 1e-6
+"""Device-seconds that are nothing: sums of fractions come out a little off."""
 
 
 @dataclass(frozen=True)
-class _Kind:
-    """So many devices of one kind on a node; `instance`: of MIG."""
+class Ceiling:
+    """What a user or a project may have together; None: no limit."""
 
-    node_id: UUID
-    model: str
-    memory_bytes: int
-    instance: bool
-    devices: int
+    name: str
+    whose: sa.ColumnElement[bool]
+    """Selects its leases."""
+    max_devices: float | None
+    max_leases: int | None
+    device_hours: float | None
+    window: timedelta
+    shared: bool
+    """A project's."""
+
+    def __str__(self) -> str:
+        return f"project {self.name}" if self.shared else self.name
 
 
-def _kinds(session: Session) -> list[_Kind]:
-    """What nodes have, lost and faulty devices included: they may come back."""
-    instance = Device.parent_uuid.is_not(None)
-    rows = session.execute(
-        sa.select(Device.node_id, Device.model, Device.memory_bytes, instance, sa.func.count())
-        .join(DeviceUsage)
-        .where(DeviceUsage.share == WHOLE, Device.health != DeviceHealth.RETIRED)
-        .group_by(Device.node_id, Device.model, Device.memory_bytes, instance)
+def of_user(name: str, user_id: UUID, own: Quota | None, limits: LimitSettings) -> Ceiling:
+    """What a user may have: the platform's defaults where an admin set nothing else."""
+    devices, leases = (own.max_devices, own.max_leases) if own else (None, None)
+    return Ceiling(
+        name,
+        Lease.owner_id == user_id,
+        limits.devices_per_user if devices is None else devices,
+        limits.leases_per_user if leases is None else leases,
+        own.device_hours if own else None,
+        timedelta(hours=(own.window_hours if own else None) or 0),
+        shared=False,
     )
-    return [_Kind(*row) for row in rows]
 
 
-def _check_devices(ask: GpuAsk, kinds: Sequence[_Kind], found: Sequence[_Kind], most: int) -> None:
-    """Raises `NeverFits` if devices are what lacks: `found` are of the model asked for, `most` fit on one node."""
-    if ask.model and not found:
-        there = ", ".join(sorted({kind.model for kind in kinds}))
-        raise NeverFits(
-            f"No node has a device of model {ask.model!r}. There is: {there or 'no device at all'}.",
-            hint="lease offers shows what there is.",
+def of_project(name: str, project_id: UUID, own: Quota | None) -> Ceiling:
+    """What a project may have: everything, unless an admin set a limit."""
+    if own is None:
+        return Ceiling(name, Lease.project_id == project_id, None, None, None, timedelta(), shared=True)
+    window = timedelta(hours=own.window_hours or 0)
+    return Ceiling(
+        name, Lease.project_id == project_id, own.max_devices, own.max_leases, own.device_hours, window, shared=True
+    )  # fmt: skip
+
+
+def check_request(session: Session, lease: Lease, limits: LimitSettings, *, now: datetime) -> None:
+    """Raises `OverQuota` if a lease that is not written yet would put its user or its project over a limit.
+
+    What they have cannot grow by other hands until the transaction ends: of two asks at once the second sees the first.
+    """
+    _check(session, lease, limits, seconds=_seconds(lease, now), anew=True, now=now)
+
+
+def check_resume(session: Session, lease: Lease, limits: LimitSettings, *, now: datetime) -> None:
+    """Raises `OverQuota` if a suspended lease, which does not count, would put them over a limit by going on.
+
+    Its time must be as it will wait with: `ends_at`, else `until`, else `ttl_seconds` from its start.
+    """
+    _check(session, lease, limits, seconds=_seconds(lease, now), anew=True, now=now)
+
+
+def check_renewal(
+    session: Session, lease: Lease, until: datetime, limits: LimitSettings, *, now: datetime
+) -> None:
+    """Raises `OverQuota` if a live lease that goes on until then takes more device-hours than are left.
+
+    Call it before the lease's own time is changed. The caller holds the row's lock; users and projects come after it.
+    """
+    more = (until - now).total_seconds() - _seconds(lease, now)
+    if more > 0:
+        _check(session, lease, limits, seconds=more, anew=False, now=now)
+
+
+def _seconds(lease: Lease, now: datetime) -> float:
+    """How long it may yet run, from now or from its start on."""
+    end = lease.ends_at or lease.until
+    return max(0.0, (end - now).total_seconds()) if end is not None else float(lease.ttl_seconds or 0)
+
+
+def _check(
+    session: Session, lease: Lease, limits: LimitSettings, *, seconds: float, anew: bool, now: datetime
+) -> None:
+    share = lease.gpu_count * lease.gpu_share
+    for ceiling in _locked(session, lease, limits):
+        held = holdings.held(session, ceiling.whose, now=now)
+        if anew:
+            _check_held(ceiling, held, share)
+        if share and ceiling.device_hours is not None:
+            _check_hours(session, ceiling, held, share / WHOLE, seconds, now)
+
+
+def _locked(session: Session, lease: Lease, limits: LimitSettings) -> list[Ceiling]:
+    """The ceilings over a lease, locked in this order everywhere: that the project is, the user, the project's quota.
+
+    Who sets a quota takes the user's or the project's row for itself, and so waits for every ask that did not see it.
+    The project's row is not taken for an ask: the planner writes what it has used, and no ask waits for a plan.
+    """
+    project = session.execute(
+        sa.select(Project.name)
+        .where(Project.id == lease.project_id)
+        .with_for_update(read=True, key_share=True)
+    ).scalar_one_or_none()
+    if project is None:
+        raise NotFound("That project was deleted just now.", hint="lease projects shows yours.")
+    user = session.execute(
+        sa.select(User.name).where(User.id == lease.owner_id).with_for_update(key_share=True)
+    ).scalar_one()
+    of = sa.select(Quota).execution_options(populate_existing=True)
+    own = session.execute(of.where(Quota.user_id == lease.owner_id)).scalar_one_or_none()
+    shared = session.execute(
+        of.where(Quota.project_id == lease.project_id).with_for_update(key_share=True)
+    ).scalar_one_or_none()
+    return [of_user(user, lease.owner_id, own, limits), of_project(project, lease.project_id, shared)]
+
+
+def _check_held(ceiling: Ceiling, held: Holding, share: int) -> None:
+    most = ceiling.max_devices
+    wanted = held.share + share
+    free = (
+        "Wait until one of its leases ends (lease quota)" if ceiling.shared else "Release a lease (lease ls)"
+    )
+    if share and most is not None and wanted > round(most * WHOLE):
+        raise OverQuota(
+            f"That would be {wanted / WHOLE:g} devices for {ceiling}; the limit is {most:g} "
+            f"({held.devices:g} held or waited for now).",
+            hint=f"{free}, ask for fewer, or ask an admin for a higher limit.",
         )
-    of_model = f" {ask.model}" if ask.model else ""
-    if ask.memory_bytes is not None and found and not most:
-        largest = max(kind.memory_bytes for kind in found)
-        raise NeverFits(
-            f"No{of_model} device has {format_size(ask.memory_bytes)} of memory; "
-            f"the largest has {format_size(largest)}.",
-            hint=f"Ask for --gpu {format_size(largest // 2**30 * 2**30)}B or less, or for whole devices.",
+    if ceiling.max_leases is not None and held.leases + 1 > ceiling.max_leases:
+        raise OverQuota(
+            f"That would be {held.leases + 1} live leases for {ceiling}; the limit is {ceiling.max_leases}.",
+            hint=f"{free}, or ask an admin for a higher limit.",
         )
-    if ask.count > most:
-        raise NeverFits(
-            f"No node has {ask.count}{of_model} devices; the largest has {most}."
-            if most
-            else f"No node has a{of_model} device that can be leased.",
-            hint="lease offers shows what there is." if most else "Ask without --gpu for a lease on CPUs.",
-        )
+
+
+def _check_hours(
+    session: Session, ceiling: Ceiling, held: Holding, devices: float, seconds: float, now: datetime
+) -> None:
+    most = (ceiling.device_hours or 0.0) * HOUR
+    uses = holdings.used(session, ceiling.whose, since=now - ceiling.window, now=now)
+    used = holdings.device_seconds(uses)
+    wanted = used + held.to_come + devices * seconds
+    if wanted <= most + ROUNDING:
+        return
+    left = int((most - used - held.to_come) / devices)
+    at = holdings.leaves_window(uses, wanted - most, ceiling.window)
+    ways = [
+        f"There is room for {format_duration(left)} of it" if left >= 60 else "",
+        f"all of it fits from {at:%Y-%m-%d %H:%M %Z} on" if at else "",
+        "lease quota shows what counts; an admin can set a higher limit",
+    ]
+    said = "; ".join(way for way in ways if way)
+    raise OverQuota(
+        f"That would be {wanted / HOUR:.4g} device-hours for {ceiling}; the limit is {most / HOUR:g} in any "
+        f"{format_duration(ceiling.window.total_seconds())} ({used / HOUR:.4g} used, {held.to_come / HOUR:.4g} "
+        f"still to come of live leases, {devices * seconds / HOUR:.4g} asked for).",
+        hint=f"{said[0].upper()}{said[1:]}.",
+    )

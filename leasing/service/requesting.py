@@ -16,7 +16,7 @@ from leasing.errors import Conflict, IdempotencyMismatch, Invalid, NameTaken
 from leasing.gpus import parse_gpu
 from leasing.model import IdempotencyKey, Lease, Workspace
 from leasing.schema.lease import LeaseRequest
-from leasing.service import durations, projects, quotas, transitions
+from leasing.service import durations, fitting, projects, quotas, reservations, transitions
 from leasing.service.principal import Principal
 from leasing.settings.limits import LimitSettings
 from leasing.states import LeaseState, Priority
@@ -37,7 +37,8 @@ def request(
 ) -> Lease:
     """A queued lease for the ask, or the one that an earlier request with the same key made.
 
-    Raises `Invalid`, `OverQuota`, `NeverFits`, `NameTaken`, `IdempotencyMismatch`: roll the transaction back then.
+    Raises `Invalid`, `NotFound` and `NotAllowed` (project, reservation), `OverQuota`, `NeverFits`, `NameTaken`,
+    `Conflict`, `IdempotencyMismatch`: roll the transaction back then.
     """
     if idempotency_key is not None:
         earlier = _answered(session, ask, principal, idempotency_key)
@@ -47,9 +48,14 @@ def request(
     lease = _from_ask(ask, principal, limits, now)
     lease.project_id = project.id
     gpu = parse_gpu(ask.gpu)
-    lease.gpu_share = quotas.share_of_largest(session, gpu)
-    quotas.check_user(session, principal, gpu, lease.gpu_share, limits)
-    quotas.check_fits_somewhere(session, gpu, lease.cpus_millis, lease.memory_bytes)
+    lease.gpu_share = fitting.share_of_largest(session, gpu)
+    quotas.check_request(session, lease, limits, now=now)
+    fitting.check_fits_somewhere(
+        session, gpu, lease.cpus_millis, lease.memory_bytes, node=ask.node, labels=ask.labels
+    )
+    if ask.reservation is not None:
+        reserved = reservations.to_use(session, ask.reservation, principal=principal, gpu=gpu, now=now)
+        lease.reservation_id = reserved.id
     if ask.workspace is not None:
         lease.workspace_id = _workspace(session, principal, names.lease_name(ask.workspace))
     try:

@@ -15,7 +15,7 @@ from leasing.errors import Conflict, Invalid, NameTaken, NotAllowed, NotFound, N
 from leasing.gpus import GpuAsk, parse_gpu
 from leasing.model import Device, Member, Node, Quota, Reservation, ReservedDevice
 from leasing.schema.reservation import ReservationRequest
-from leasing.service import calendar, events, projects, quotas
+from leasing.service import calendar, events, fitting, projects
 from leasing.service.calendar import LIVE, Choice, Need
 from leasing.service.principal import Principal
 from leasing.settings.limits import LimitSettings
@@ -38,7 +38,7 @@ def book(
     need = _need(ask, limits)
     starts_at, ends_at = _range(ask, limits, now)
     project = projects.to_lease_in(session, ask.project, Priority.LOW, principal=principal)
-    quotas.check_fits_somewhere(session, need.gpu, need.cpus_millis, need.memory_bytes)
+    fitting.check_fits_somewhere(session, need.gpu, need.cpus_millis, need.memory_bytes)
     _check_node(session, ask.node)
     name = names.lease_name(ask.name) if ask.name is not None else names.made_up()
     calendar.lock_to_book(session)
