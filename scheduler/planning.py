@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from leasing.database import Sessions, now
+from leasing.service import calendar
 from leasing.settings.scheduler import SchedulerSettings
 from scheduler import fairness, forecasts, load
 from scheduler.commit import Committed, commit
@@ -38,6 +39,7 @@ def run_once(
         waiting = load.queue(session, moment, at_least_seconds=settings.at_least_seconds)
         if not waiting:
             return Committed(0, 0, 0)
+        calendar.lock_to_hold(session)
         fairness.account(session, moment, half_life_seconds=settings.fair_share_half_life_hours * 3600)
         snapshot = load.snapshot(session, waiting, moment, disk_reserve_bytes=settings.disk_reserve_bytes)
         policy = Policy(
@@ -46,7 +48,7 @@ def run_once(
             preemption=settings.preemption,
             protected=timedelta(seconds=settings.protected_seconds),
         )
-        made = plan(snapshot, policy)
+        made = plan(snapshot, policy, explain=False)
         if made.blockers:  # only where somebody has to wait does it matter when others leave
             held = load.held(session, moment)
             yielding = load.yielding(session, held)

@@ -9,6 +9,7 @@ from sqlalchemy import CheckConstraint, ForeignKey, Index, text
 from sqlalchemy.dialects.postgresql import TSTZRANGE, ExcludeConstraint, Range
 from sqlalchemy.orm import Mapped, mapped_column
 
+from leasing.gpus import GpuAsk
 from leasing.model.base import Base, Bytes, Created, Key, Moment, one_of
 from leasing.states import ReservationState
 
@@ -47,6 +48,11 @@ class Reservation(Base):
     late_since: Mapped[datetime | None]
     """Since when it should have had its devices, which somebody has not left yet; None while nothing is late."""
     created_at: Mapped[Created]
+
+    @property
+    def gpu(self) -> GpuAsk:
+        """The devices that it was booked for."""
+        return GpuAsk(self.gpu_count, self.gpu_model)
 
 
 class ReservedDevice(Base):

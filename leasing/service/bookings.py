@@ -11,7 +11,6 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from leasing.errors import Invalid
-from leasing.gpus import GpuAsk
 from leasing.model import Allocation, Device, Lease, Node, Project, Reservation, ReservedDevice, Run, User
 from leasing.schema.reservation import HeldOut, ReservationOut, ReservationPage, ReservedDeviceOut
 from leasing.service import calendar
@@ -89,7 +88,7 @@ def _outs(session: Session, found: Sequence[Reservation]) -> list[ReservationOut
             owner=about[one.id][0],
             project=about[one.id][1],
             node=about[one.id][2],
-            gpu=str(GpuAsk(one.gpu_count, one.gpu_model)),
+            gpu=str(one.gpu),
             cpus=one.cpus_millis / 1000,
             memory_bytes=one.memory_bytes,
             starts_at=one.starts_at,

@@ -27,42 +27,23 @@ from leasing.errors import (
     OverQuota,
 )
 from leasing.gpus import parse_gpu
-from leasing.model import Device, Event, Lease, Member, Node, NodeUsage, Project, Reservation, ReservedDevice
+from leasing.model import Device, Event, Lease, Member, Node, Project, Reservation, ReservedDevice
 from leasing.schema.lease import RenewRequest
 from leasing.schema.reservation import ReservationRequest
 from leasing.service import bookings, leases, reservations
 from leasing.service.principal import Principal
 from leasing.settings.limits import LimitSettings
-from leasing.states import NodeHealth, Role
-from tests.support.cluster import Cluster, add_device, user
+from leasing.states import Role
+from tests.support.calendar import add_node, book
+from tests.support.cluster import Cluster, user
 
 HOUR = timedelta(hours=1)
-LIMITS = LimitSettings()
 
 
 @pytest.fixture
 def cluster(database_url: str) -> Iterator[Cluster]:
     with Cluster.opened(database_url, devices=4, cpus=16) as made:
         yield made
-
-
-def book(
-    cluster: Cluster, who: Principal | None = None, limits: LimitSettings = LIMITS, **ask: object
-) -> Reservation:
-    """With sane wishes: one device in an hour, for an hour. `starts_at` may be an offset from now."""
-    with cluster.sessions.begin() as session:
-        moment = now(session)
-        facts: dict[str, object] = {"starts_at": HOUR, "ttl": "1h"} | ask
-        for key in ("starts_at", "until"):
-            if isinstance(offset := facts.get(key), timedelta):
-                facts[key] = moment + offset
-        return reservations.book(
-            session,
-            ReservationRequest.model_validate(facts),
-            principal=who or cluster.ada,
-            limits=limits,
-            now=moment,
-        )
 
 
 def devices(cluster: Cluster, reservation: Reservation) -> list[int]:
@@ -90,17 +71,6 @@ def kinds(cluster: Cluster) -> list[str]:
 def person(cluster: Cluster, name: str, role: Role = Role.DEVELOPER) -> Principal:
     with cluster.sessions.begin() as session:
         return user(session, name, role)
-
-
-def another_node(cluster: Cluster, name: str, count: int) -> UUID:
-    with cluster.sessions.begin() as session:
-        node = Node(name=name, driver="fake", address="", health=NodeHealth.READY, token_hash=name.encode())
-        session.add(node)
-        session.flush()
-        session.add(NodeUsage(node_id=node.id, cpus_millis=16_000, memory_bytes=2**38))
-        for index in range(count):
-            add_device(session, node.id, index, now(session))
-        return node.id
 
 
 def test_devices_are_given_for_a_range_and_to_nobody_else_in_it(cluster: Cluster) -> None:
@@ -153,9 +123,7 @@ def test_the_hint_of_a_refusal_works(cluster: Cluster) -> None:
         ({"name": "Not a name"}, Invalid),
     ],
 )
-def test_what_cannot_be_is_refused(
-    cluster: Cluster, ask: dict[str, Any], error: type[LeasingError]
-) -> None:
+def test_what_cannot_be_is_refused(cluster: Cluster, ask: dict[str, Any], error: type[LeasingError]) -> None:
     with pytest.raises(error) as refused:
         book(cluster, **ask)
     assert type(refused.value) is error
@@ -223,7 +191,7 @@ def test_well_connected_devices_are_chosen(cluster: Cluster) -> None:
 
 
 def test_the_smallest_node_that_will_do_is_taken_or_the_one_that_is_named(cluster: Cluster) -> None:
-    small = another_node(cluster, "small", 2)
+    small = add_node(cluster, "small", devices=2)
     assert book(cluster, gpu="2").node_id == small
     assert book(cluster, gpu="2").node_id == cluster.node_id
     assert book(cluster, gpu="2", node="local").node_id == cluster.node_id
@@ -289,6 +257,24 @@ def test_who_meets_the_database_s_refusal_takes_other_devices(cluster: Cluster) 
         session.commit()
     thread.join()
     assert devices(cluster, made[0]) == [1]
+
+
+def test_the_planner_waits_for_a_booking_that_is_under_way(cluster: Cluster) -> None:
+    lease = cluster.ask(gpu="1", ttl="4h")
+    planner = threading.Thread(target=cluster.plan)
+    with cluster.sessions.begin() as session:
+        moment = now(session)
+        reservations.book(
+            session,
+            ReservationRequest(gpu="4", starts_at=moment + timedelta(minutes=1), ttl="1h"),
+            principal=cluster.ada,
+            limits=LimitSettings(),
+            now=moment,
+        )
+        planner.start()
+        _until_blocked(cluster)
+    planner.join()
+    assert cluster.lease(lease.id).state == "queued"
 
 
 def _until_blocked(cluster: Cluster) -> None:
@@ -363,7 +349,7 @@ def extend(cluster: Cluster) -> Callable[..., Lease]:
                 row,
                 RenewRequest.model_validate(ask),
                 principal=cluster.ada,
-                limits=LIMITS,
+                limits=LimitSettings(),
                 now=moment,
             )
 
