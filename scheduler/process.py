@@ -24,7 +24,7 @@ from scheduler import planning
 from scheduler.fleet import Connect, Fleet
 from scheduler.provision import Images, Logins
 from scheduler.reclaim import Reclaimer
-from scheduler.reconcile import images, nodes, notices, runs
+from scheduler.reconcile import bookings, images, nodes, notices, runs
 from scheduler.reconcile.follow import Follower
 from scheduler.reconcile.orphans import Orphans
 from scheduler.runner import Group, Loop
@@ -89,6 +89,7 @@ class Scheduler:
                 self._compare,
                 self._notices,
                 Loop("nodes", self._probe, interval=settings.reconcile_seconds),
+                Loop("bookings", self._keep_calendar, interval=settings.reconcile_seconds),
                 Loop("orphans", self._sweep, interval=settings.reconcile_seconds),
                 Loop("claims", self._workers.keep, interval=keep),
                 Loop("heartbeat", self._beat, interval=beat),
@@ -141,7 +142,7 @@ class Scheduler:
                 "node.open",
                 "device.open",
                 "lease.conflict",
-            ):
+            ) or kind.startswith("reservation."):
                 self._plan.wake()
             if kind in ("", "lease.placed", "lease.starting", "lease.stopping"):
                 self._work.wake()
@@ -197,6 +198,9 @@ class Scheduler:
 
     def _tell(self) -> None:
         notices.run_once(self._sessions, self._fleet, self._installation)
+
+    def _keep_calendar(self) -> None:
+        bookings.run_once(self._sessions, self._settings)
 
     def _beat(self) -> None:
         with self._sessions.begin() as session:
