@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
+from itertools import islice
 from uuid import UUID
 
 from scheduler.policy.advice import advice
@@ -25,6 +26,8 @@ from scheduler.policy.snapshot import Held, Placement, Plan, Preemption, Snapsho
 
 ADVISED = 8
 """So many of those that wait are told what would start them now."""
+EXPLAINED = 200
+"""So many of those that wait are told more than how many are before them."""
 NODES_NAMED = 4
 """Of a large cluster so many nodes are named with their reasons; the rest are counted."""
 
@@ -47,7 +50,7 @@ def plan(snapshot: Snapshot, policy: Policy = Policy(), *, explain: bool = True)
     """Placements, in the order of service as far as there is room; blockers and an expected start for the rest.
 
     A lease that would not wait is refused when it cannot have its place in this very plan. Without `explain` nobody is
-    told why it waits and until when, which takes most of the time where many wait: for simulations.
+    told why it waits and until when, which takes most of the time where many wait.
     """
     made = _Planning(snapshot, policy, explain=explain)
     queue = in_order(snapshot.queue, snapshot.standings, snapshot.at, fair_share=policy.fair_share)
@@ -85,11 +88,10 @@ class _Planning:
             self._placements.append(placement)
             self._held.append(placement.held(placement.until(self._at)))
             return
-        reasons = self._reasons(lease) if self._explain else []
         if not lease.wait:
-            self._refused.append((lease, "; ".join(reasons)))
+            self._refused.append((lease, "; ".join(self._reasons(lease))))
             return
-        self._blockers[lease.id] = reasons
+        self._blockers[lease.id] = self._reasons(lease) if self._explain else []
         if lease.reservation_id is not None:
             self._promised.append(lease)
         elif self._snapshot.held is None or self._fits_emptied(lease):
@@ -143,12 +145,13 @@ class _Planning:
             return []
         head = self._waiting[0]
         leaving = [one for one in self._held if one.until <= self._at]
-        nodes = list(self._rooms.nodes)
+        nodes = {node.id: node for node in self._rooms.nodes}
         for one in leaving:
-            nodes = [node.after(one, 1) if node.id == one.node_id else node for node in nodes]
-        if any(not refusals(head, node, self._at) for node in nodes):
+            if one.node_id in nodes:
+                nodes[one.node_id] = nodes[one.node_id].after(one, 1)
+        if any(not refusals(head, node, self._at) for node in nodes.values()):
             return []  # its place is being made already
-        found = victims(head, nodes, self._snapshot.yielding, self._at, self._policy.protected)
+        found = victims(head, list(nodes.values()), self._snapshot.yielding, self._at, self._policy.protected)
         return [Preemption(victim, head) for victim in found]
 
     def _fits_emptied(self, lease: Waiting) -> bool:
@@ -161,17 +164,21 @@ class _Planning:
         return self._emptied.has_room(lease, self._at)
 
     def _reasons(self, lease: Waiting) -> list[str]:
+        ahead = self._waiting if lease.reservation_id is None else []
+        if len(ahead) >= EXPLAINED:
+            return [f"{len(ahead)} leases are ahead in the queue"]
+        before = [_ahead(lease, ahead)] if ahead else []
+        if ahead and self._rooms.has_room(lease, self._at):
+            return [*before, "there is room for it now, but then some of them would start later"]
         nodes = self._rooms.nodes
-        against = [
+        refused = (
             f"{node.name}: {', '.join(why)}" for node in nodes if (why := refusals(lease, node, self._at))
-        ]
-        if len(against) > NODES_NAMED + 1:
-            against = [*against[:NODES_NAMED], f"{len(against) - NODES_NAMED} more nodes have no room either"]
-        if not nodes:
-            against = ["no node has joined yet"]
-        if self._waiting and lease.reservation_id is None:
-            return [_ahead(lease, self._waiting), *against]
-        return against
+        )
+        named = list(islice(refused, NODES_NAMED + 1))
+        if len(named) > NODES_NAMED and len(nodes) > NODES_NAMED + 1:
+            # it has room on none of them, and a sentence for each takes long
+            named[-1] = f"{len(nodes) - NODES_NAMED} more nodes have no room either"
+        return [*before, *(named or ["no node has joined yet"])]
 
 
 def _ahead(lease: Waiting, ahead: Sequence[Waiting]) -> str:
