@@ -18,6 +18,7 @@
     │   ├── EngineDown     nothing answers at the engine's address
     │   ├── ImageNotFound  the reference cannot be pulled or built
     │   ├── ContainerGone  the engine knows no such container
+    │   ├── FilesGone      what a suspended lease was to go on with is not there
     │   └── DiskFull       the engine's disk is too full to start more
     ├── Unavailable        a part of the platform is away; try again      (503)
     └── HostError          this machine lacks something; the way out named
@@ -146,6 +147,12 @@ class ContainerGone(DriverError):
     """The engine knows no such container."""
 
     code = "container_gone"
+
+
+class FilesGone(DriverError):
+    """The files that the lease was to go on with are gone."""
+
+    code = "files_gone"
 
 
 class DiskFull(DriverError):

@@ -86,6 +86,8 @@ class SuspendReason(StrEnum):
     """Its owner, or an admin for them, put it to rest."""
     PREEMPTED = "preempted"
     """It is preemptible, and somebody who comes before it needed its place. It queues again by itself."""
+    FAILED = "failed"
+    """It was to go on and could not be started; its files are kept."""
 
 
 class Priority(StrEnum):
@@ -134,6 +136,7 @@ def _edge(source: LeaseState, target: LeaseState, when: str, *causes: Cause) -> 
 TABLE: tuple[Edge, ...] = (
     _edge(S.QUEUED, S.PLACED, "there is room, and it is this lease's turn", Cause.PLANNER),
     _edge(S.QUEUED, S.ENDED, "cancelled, expired or refused while waiting", Cause.USER, Cause.RECLAIMER, Cause.PLANNER),
+    _edge(S.QUEUED, S.SUSPENDED, "to go on later: it waited to be resumed", Cause.USER),
     _edge(S.PLACED, S.STARTING, "a worker has claimed the start", Cause.STARTER),
     _edge(S.PLACED, S.QUEUED, "the node went away before the start", Cause.STARTER, Cause.RECONCILER),
     _edge(S.PLACED, S.STOPPING, "released, expired or reclaimed before the start", Cause.USER, Cause.RECLAIMER),

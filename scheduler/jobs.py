@@ -13,8 +13,20 @@ from sqlalchemy.orm import Session
 from leasing import names
 from leasing.drivers.spec import LeaseFacts
 from leasing.model import Allocation, Device, Lease, Node, Run, User
+from leasing.states import Goal
 from scheduler import claims
 from scheduler.claims import Claim
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What is there of an earlier run, to go on with."""
+
+    node_id: UUID | None
+    container: str | None
+    """The stopped container; None once another goes on in its stead."""
+    image: str | None
+    """The image that the last container to go on was made from."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +39,9 @@ class Job:
     """Id, driver and address."""
     facts: LeaseFacts
     attempts: int
+    suspends: bool
+    """Of one that is to be stopped: its files are to be kept."""
+    kept: Kept
 
     @property
     def container(self) -> str:
@@ -35,6 +50,11 @@ class Job:
     @property
     def network(self) -> str:
         return names.network(self.facts.installation, self.claim.lease_id)
+
+    @property
+    def image(self) -> str:
+        """What the files of the run before are called, for this one to be made from."""
+        return names.kept_image(self.facts.installation, self.claim.lease_id, self.facts.generation)
 
 
 def of(session: Session, leases: Sequence[Lease], installation: str) -> dict[UUID, Job]:
@@ -64,9 +84,15 @@ def of(session: Session, leases: Sequence[Lease], installation: str) -> dict[UUI
             node=(run.node_id, driver, address),
             facts=_facts(by_id[run.lease_id], run, owner, devices[run.id], installation),
             attempts=by_id[run.lease_id].attempts,
+            suspends=by_id[run.lease_id].goal == Goal.SUSPENDED,
+            kept=_kept(by_id[run.lease_id]),
         )
         for run, owner, driver, address in rows
     }
+
+
+def _kept(lease: Lease) -> Kept:
+    return Kept(lease.kept_node_id, lease.kept_container, lease.kept_image)
 
 
 def _facts(lease: Lease, run: Run, owner: str, devices: list[str], installation: str) -> LeaseFacts:

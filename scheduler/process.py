@@ -24,7 +24,7 @@ from scheduler import planning
 from scheduler.fleet import Connect, Fleet
 from scheduler.provision import Images, Logins
 from scheduler.reclaim import Reclaimer
-from scheduler.reconcile import bookings, images, nodes, notices, runs
+from scheduler.reconcile import bookings, images, kept, nodes, notices, runs
 from scheduler.reconcile.follow import Follower
 from scheduler.reconcile.orphans import Orphans
 from scheduler.runner import Group, Loop
@@ -138,6 +138,7 @@ class Scheduler:
                 "",
                 "lease.queued",
                 "lease.ended",
+                "lease.suspended",
                 "node.ready",
                 "node.open",
                 "device.open",
@@ -192,7 +193,9 @@ class Scheduler:
     def _sweep(self) -> None:
         for node_id in list(self._answered):
             try:
-                self._orphans.run_once(self._fleet.engine(node_id), node_id)
+                engine = self._fleet.engine(node_id)
+                kept.run_once(self._sessions, engine, node_id, self._installation)
+                self._orphans.run_once(engine, node_id)
             except EngineDown as error:
                 log.info("not swept node=%s error=%s", node_id, error)
 

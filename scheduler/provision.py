@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 import images.build
 from images.catalogue import resolve
-from leasing.drivers.protocol import Image, Lifecycle, Progress, RegistryLogin
+from leasing.drivers.protocol import KEPT, LABEL_ROLE, Image, Lifecycle, Progress, RegistryLogin
+from leasing.errors import ImageNotFound
 
 Logins = Callable[[str], RegistryLogin | None]
 """Image reference → the login for its registry, if there is one."""
@@ -32,7 +33,10 @@ class Images:
         self._fetching: dict[str, threading.Lock] = defaultdict(threading.Lock)
 
     def ensure(self, engine: Lifecycle, asked: str, progress: Progress) -> Provisioned:
-        """Raises `ImageNotFound` when it can be had in no way, `DriverError` when a build fails."""
+        """Raises `ImageNotFound` when it can be had in no way, `DriverError` when a build fails.
+
+        A suspended lease's files are an image on the engine like any other, but nobody else's to ask for.
+        """
         resolved = resolve(asked)
         found = engine.find_image(resolved.reference)
         if found is None:
@@ -46,4 +50,6 @@ class Images:
                     found = engine.find_image(resolved.reference) or engine.pull_image(
                         resolved.reference, self._logins(resolved.reference), progress
                     )
+        if found.labels.get(LABEL_ROLE) == KEPT:
+            raise ImageNotFound(f"{asked!r} is no image to lease: it holds the files of a lease.")
         return Provisioned(resolved.reference, found)

@@ -14,7 +14,7 @@ from leasing.database import Sessions, now
 from leasing.model import Lease, Run, SignalKind
 from leasing.service import signals, transitions
 from leasing.settings.scheduler import SchedulerSettings
-from leasing.states import STOPPABLE, Cause, EndReason, Goal, LeaseState, Verdict
+from leasing.states import RESTING, STOPPABLE, Cause, EndReason, Goal, LeaseState, Verdict
 from leasing.units import format_duration
 from scheduler.policy.idleness import Judgement, SignalState, judge
 
@@ -118,7 +118,7 @@ def _over_time(session: Session, moment: datetime) -> list[Lease]:
     due: list[UUID] = list(
         session.execute(
             sa.select(Lease.id).where(
-                Lease.state.in_([*STOPPABLE, LeaseState.QUEUED]),
+                Lease.state.in_([*STOPPABLE, *RESTING]),
                 sa.func.coalesce(Lease.ends_at, Lease.until) <= moment,
             )
         ).scalars()
@@ -128,7 +128,7 @@ def _over_time(session: Session, moment: datetime) -> list[Lease]:
             sa.select(Lease)
             .where(
                 Lease.id.in_(due),
-                Lease.state.in_([*STOPPABLE, LeaseState.QUEUED]),
+                Lease.state.in_([*STOPPABLE, *RESTING]),
                 sa.func.coalesce(Lease.ends_at, Lease.until) <= moment,
             )
             .order_by(Lease.id)
@@ -138,9 +138,11 @@ def _over_time(session: Session, moment: datetime) -> list[Lease]:
 
 
 def _expire(session: Session, lease: Lease, moment: datetime) -> None:
-    queued = lease.state == LeaseState.QUEUED
+    resting = lease.state in RESTING
+    message = "its time was over"
+    if resting:
+        message += " before there was room" if lease.suspended_at is None else " before it could go on"
     transitions.move(
-        session, lease, LeaseState.ENDED if queued else LeaseState.STOPPING, Cause.RECLAIMER,
-        now=moment, actor=ACTOR, reason=EndReason.EXPIRED,
-        message="its time was over before there was room" if queued else "its time was over",
+        session, lease, LeaseState.ENDED if resting else LeaseState.STOPPING, Cause.RECLAIMER,
+        now=moment, actor=ACTOR, reason=EndReason.EXPIRED, message=message,
     )  # fmt: skip

@@ -1,4 +1,8 @@
-"""Starting a placed lease: image, container, start; then its row says running, and its deadline begins."""
+"""Starting a placed lease: image, container, start; then its row says running, and its deadline begins.
+
+One that goes on after a suspension gets a new container too, made from the files of the one before, for an engine gives
+a container no other devices.
+"""
 
 from __future__ import annotations
 
@@ -9,17 +13,36 @@ from datetime import datetime, timedelta
 
 from leasing.database import Sessions, now
 from leasing.drivers import spec
-from leasing.drivers.protocol import Container
-from leasing.errors import DriverError, EngineDown, HostError, ImageNotFound, LeasingError, Stale
+from leasing.drivers.protocol import (
+    KEPT,
+    LABEL_INSTALLATION,
+    LABEL_LEASE,
+    LABEL_ROLE,
+    Container,
+    Image,
+    Lifecycle,
+    Progress,
+)
+from leasing.drivers.spec import LeaseFacts
+from leasing.errors import (
+    ContainerGone,
+    DriverError,
+    EngineDown,
+    FilesGone,
+    HostError,
+    ImageNotFound,
+    LeasingError,
+    Stale,
+)
 from leasing.model import Lease, Run
 from leasing.service import transitions
 from leasing.settings.docker import DockerSettings
 from leasing.settings.scheduler import SchedulerSettings
-from leasing.states import Cause, EndReason, Goal, LeaseState
+from leasing.states import Cause, EndReason, Goal, LeaseState, SuspendReason
 from scheduler import claims
 from scheduler.claims import Claim
 from scheduler.fleet import Fleet
-from scheduler.jobs import Job
+from scheduler.jobs import Job, Kept
 from scheduler.provision import Images
 
 log = logging.getLogger(__name__)
@@ -46,7 +69,7 @@ class Starter:
             self._undo(job)
         except EngineDown as error:
             self._again(job, error, counted=False)
-        except (ImageNotFound, HostError) as error:
+        except (ImageNotFound, FilesGone, HostError) as error:
             self._fail(job, error)
         except DriverError as error:
             self._again(job, error, counted=True)
@@ -55,11 +78,54 @@ class Starter:
 
     def _start(self, job: Job) -> None:
         engine = self.fleet.connected(*job.node)
-        found = self.images.ensure(engine, job.facts.image, _Progress(self.sessions, job.claim))
-        wanted = spec.build(replace(job.facts, image=found.reference), found.image, self.docker)
-        created = engine.create(wanted)
+        facts, image = self._from(job, engine)
+        created = engine.create(spec.build(facts, image, self.docker))
         # The epoch is of before the start: should the engine restart now, the death is seen under a newer one.
-        self._running(job, engine.start(created.id), found.image.id, created.epoch)
+        self._running(job, engine.start(created.id), image.id, created.epoch)
+        if job.kept.container is not None:
+            self._forget(job.kept, engine)
+
+    def _from(self, job: Job, engine: Lifecycle) -> tuple[LeaseFacts, Image]:
+        """What the container is made of: the image that was asked for, or the files of the container before it."""
+        progress = _Progress(self.sessions, job.claim)
+        if job.kept.container is not None:
+            return self._kept(job, engine, job.kept.container, progress)
+        if job.kept.image is not None:
+            # it went on before and is started again, in the same container; should that be gone, then from there
+            found = engine.find_image(job.kept.image)
+            if found is None:
+                raise FilesGone(f"The image {job.kept.image} with its files is gone.")
+            return replace(job.facts, image=job.kept.image), found
+        made = self.images.ensure(engine, job.facts.image, progress)
+        return replace(job.facts, image=made.reference), made.image
+
+    def _kept(
+        self, job: Job, engine: Lifecycle, container: str, progress: Progress
+    ) -> tuple[LeaseFacts, Image]:
+        if job.kept.node_id != job.node[0]:
+            raise LeasingError("It was placed on another node than the one that keeps its files.")
+        progress("bringing back its files")
+        labels = {
+            LABEL_INSTALLATION: job.facts.installation,
+            LABEL_ROLE: KEPT,
+            LABEL_LEASE: str(job.claim.lease_id),
+        }
+        try:
+            image = engine.commit(container, tag=job.image, labels=labels)
+        except ContainerGone as error:
+            raise FilesGone(f"The container {container} with its files is gone.") from error
+        # somebody else may have removed it since its files were kept: they are what counts
+        follows = container if engine.inspect(container) is not None else None
+        return replace(job.facts, image=job.image, follows=follows), image
+
+    def _forget(self, kept: Kept, engine: Lifecycle) -> None:
+        """The new container runs: the one before it and the image it was made from go, now or at the next sweep."""
+        try:
+            engine.remove(str(kept.container), network=None)
+            if kept.image is not None:
+                engine.remove_image(kept.image)
+        except DriverError as error:
+            log.warning("left for the reconciler container=%s error=%s", kept.container, error)
 
     def _running(self, job: Job, container: Container, image_id: str, epoch: str | None) -> None:
         with self.sessions.begin() as session:
@@ -70,6 +136,8 @@ class Starter:
             run.address = container.address
             run.started_at = moment
             lease.ends_at = lease.ends_at or _deadline(lease, moment)
+            if job.kept.container is not None:
+                lease.kept_container, lease.kept_node_id, lease.kept_image = None, None, job.image
             transitions.move(
                 session, lease, LeaseState.RUNNING, Cause.STARTER,
                 now=moment, actor=ACTOR, message="its container runs", data={"container": container.id[:12]},
@@ -99,10 +167,18 @@ class Starter:
                 lease = claims.enter(session, job.claim)
             except Stale:
                 return
+            said = f"it could not be started: {error}"
+            if job.kept.container is None or isinstance(error, FilesGone):
+                reason = EndReason.LOST if isinstance(error, FilesGone) else EndReason.FAILED
+                transitions.move(
+                    session, lease, LeaseState.STOPPING, Cause.STARTER,
+                    now=now(session), actor=ACTOR, message=said, reason=reason, goal=Goal.ENDED,
+                )  # fmt: skip
+                return
+            lease.suspend_reason = SuspendReason.FAILED
             transitions.move(
                 session, lease, LeaseState.STOPPING, Cause.STARTER,
-                now=now(session), actor=ACTOR, message=f"it could not be started: {error}",
-                reason=EndReason.FAILED, goal=Goal.ENDED,
+                now=now(session), actor=ACTOR, message=f"{said} Its files are kept.", goal=Goal.SUSPENDED,
             )  # fmt: skip
 
     def _undo(self, job: Job) -> None:

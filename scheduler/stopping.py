@@ -1,20 +1,25 @@
-"""Stopping a lease: keep its last words, stop and remove its container, free what it held."""
+"""Stopping a lease: keep its last words, stop its container, free what it held.
+
+One that is to end loses the container; of one that is to be suspended it stays, stopped, with its files.
+"""
 
 from __future__ import annotations
 
 import logging
+import math
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import sqlalchemy as sa
+from sqlalchemy.orm import Session
 
 from leasing.database import Sessions, now
-from leasing.drivers.protocol import Container
+from leasing.drivers.protocol import Container, Lifecycle
 from leasing.errors import DriverError, EngineDown, Stale
-from leasing.model import Allocation, Run
-from leasing.service import transitions
+from leasing.model import Allocation, Lease, Run
+from leasing.service import suspension, transitions
 from leasing.settings.scheduler import SchedulerSettings
-from leasing.states import Cause, LeaseState
+from leasing.states import Cause, EndReason, Goal, LeaseState, SuspendReason
 from scheduler import claims
 from scheduler.fleet import Fleet
 from scheduler.jobs import Job
@@ -22,6 +27,8 @@ from scheduler.jobs import Job
 log = logging.getLogger(__name__)
 ACTOR = "stopper"
 LAST_LINES = 50
+LEAST_SECONDS = 60
+"""A lease that is suspended at the very end of its time has so much left."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +40,7 @@ class Stopper:
     settings: SchedulerSettings
 
     def stop(self, job: Job) -> None:
-        """End the lease. Idempotent: whatever is gone already is done."""
+        """End or suspend the lease. Idempotent: whatever is gone already is done."""
         try:
             engine = self.fleet.connected(*job.node)
             found = engine.inspect(job.container)
@@ -42,6 +49,8 @@ class Stopper:
                 engine.stop(job.container, grace_seconds=self.settings.stop_grace_seconds)
                 found = engine.inspect(job.container)
                 last_log = engine.tail(job.container, LAST_LINES)
+            if job.suspends and self._suspended(job, engine, found, last_log):
+                return
             engine.remove(job.container, network=job.network)
             self._ended(job, found, last_log)
         except Stale:
@@ -49,26 +58,66 @@ class Stopper:
         except (EngineDown, DriverError) as error:
             self._again(job, error)
 
+    def _suspended(self, job: Job, engine: Lifecycle, found: Container | None, last_log: str) -> bool:
+        """Whether the lease is suspended now. Not if it was released meanwhile, or if there are no files to keep."""
+        if job.kept.container is not None:
+            # it could not go on: what it was to go on from is there still, and what was made for it goes
+            engine.remove(job.container, network=job.network)
+        elif found is None:
+            return False
+        else:
+            # networks are few: a stopped container needs none, and the one that goes on from it gets a new one
+            engine.remove_network(job.network)
+        with self.sessions.begin() as session:
+            moment = now(session)
+            lease = claims.enter(session, job.claim)
+            if lease.goal != Goal.SUSPENDED:
+                return False
+            self._free(session, job, moment)
+            if job.kept.container is None:
+                lease.kept_node_id, lease.kept_container = job.node[0], job.container
+                lease.last_log = last_log[-64_000:]
+                _keep_time(lease, moment)
+            message = lease.message
+            transitions.move(
+                session, lease, LeaseState.SUSPENDED, Cause.STOPPER, now=moment, actor=ACTOR, message=message
+            )
+            if lease.suspend_reason == SuspendReason.PREEMPTED:
+                suspension.queue_again(
+                    session, lease, Cause.STOPPER,
+                    now=moment, actor=ACTOR, message="it waits to go on, where it stood in the queue",
+                )  # fmt: skip
+            return True
+
     def _ended(self, job: Job, found: Container | None, last_log: str) -> None:
         with self.sessions.begin() as session:
             moment = now(session)
             lease = claims.enter(session, job.claim)
-            session.execute(
-                sa.update(Allocation)
-                .where(Allocation.run_id == job.run_id, Allocation.released_at.is_(None))
-                .values(released_at=moment)
-            )
-            run = session.get_one(Run, job.run_id)
-            run.stopped_at = run.stopped_at or moment
-            run.released_at = moment
+            self._free(session, job, moment)
             if found is not None:
                 lease.exit_code = found.exit_code if found.started_at else None
                 lease.oom_killed = lease.oom_killed or found.oom_killed
             lease.last_log = last_log[-64_000:]
+            message = "its container is gone and what it held is free"
+            if lease.reason is None:
+                lease.reason, lease.message = EndReason.LOST, ""
+                message = "its container was gone before it could be suspended, and its files with it"
             transitions.move(
-                session, lease, LeaseState.ENDED, Cause.STOPPER,
-                now=moment, actor=ACTOR, message="its container is gone and what it held is free",
-            )  # fmt: skip
+                session, lease, LeaseState.ENDED, Cause.STOPPER, now=moment, actor=ACTOR, message=message
+            )
+
+    @staticmethod
+    def _free(session: Session, job: Job, moment: datetime) -> None:
+        """Close the run, then its allocations: whoever takes or frees anything locks a node before its devices."""
+        run = session.get_one(Run, job.run_id)
+        run.stopped_at = run.stopped_at or moment
+        run.released_at = moment
+        session.flush()
+        session.execute(
+            sa.update(Allocation)
+            .where(Allocation.run_id == job.run_id, Allocation.released_at.is_(None))
+            .values(released_at=moment)
+        )
 
     def _again(self, job: Job, error: DriverError) -> None:
         log.warning("stop will be tried again lease=%s error=%s", job.claim.lease_id, error)
@@ -79,3 +128,14 @@ class Stopper:
                 return
             lease.progress = f"will be tried again: {error.message}"
             claims.drop(lease, retry_at=now(session) + timedelta(seconds=self.settings.retry_seconds))
+
+
+def _keep_time(lease: Lease, moment: datetime) -> None:
+    """What is left of its time counts from when it runs again; a fixed end stays."""
+    if lease.ends_at is not None:
+        if lease.ttl_seconds is None:
+            lease.until = lease.ends_at
+        else:
+            lease.ttl_seconds = max(LEAST_SECONDS, math.ceil((lease.ends_at - moment).total_seconds()))
+    lease.ends_at = lease.told_ends_at = None
+    lease.idle_verdict, lease.idle_reason, lease.idle_since = None, "", None

@@ -55,10 +55,10 @@ def release(session: Session, lease: Lease, *, principal: Principal, now: dateti
             now=now, actor=principal.actor, message=message, reason=reason, goal=Goal.ENDED,
         )  # fmt: skip
     elif state is LeaseState.STOPPING and lease.goal == Goal.SUSPENDED:
-        lease.goal, lease.reason = Goal.ENDED, EndReason.RELEASED
+        lease.goal, lease.reason, lease.message = Goal.ENDED, EndReason.RELEASED, message
         events.record(session, "lease.released", message, actor=principal.actor, lease_id=lease.id)
     elif state in (LeaseState.QUEUED, LeaseState.SUSPENDED):
-        reason = EndReason.CANCELLED if state is LeaseState.QUEUED else EndReason.RELEASED
+        reason = EndReason.CANCELLED if lease.started_at is None else EndReason.RELEASED
         transitions.move(
             session, lease, LeaseState.ENDED, Cause.USER,
             now=now, actor=principal.actor, message=message, reason=reason,

@@ -21,17 +21,23 @@ from leasing.model import Event, Lease
 from leasing.states import Cause, EndReason, Goal, LeaseState, allowed
 
 # What else changes with the state, as SQL: the same as in `move`, and a test holds the two to each other.
-_RUNS = "started_at = coalesce(lease.started_at, :now), progress = '', attempts = 0"
+_RUNS = (
+    "started_at = coalesce(lease.started_at, :now), progress = '', message = '', attempts = 0, "
+    "suspended_at = NULL, suspend_reason = NULL"
+)
 _RESTS = "message = asked.message, progress = ''"
+_ENDS = (
+    "ended_at = :now, progress = '', blockers = '[]', "
+    "message = coalesce(CASE lease.state WHEN 'stopping' THEN nullif(lease.message, '') END, asked.message)"
+)
 _ALSO = {
     LeaseState.QUEUED: "queued_at = :now, progress = ''",
     LeaseState.PLACED: "blockers = '[]'",
     LeaseState.STARTING: "blockers = '[]'",
     LeaseState.RUNNING: _RUNS,
     LeaseState.STOPPING: _RESTS,
-    LeaseState.SUSPENDED: _RESTS,
-    LeaseState.ENDED: "ended_at = :now, message = coalesce(nullif(lease.message, ''), asked.message), "
-    "progress = '', blockers = '[]'",
+    LeaseState.SUSPENDED: f"{_RESTS}, suspended_at = :now, blockers = '[]'",
+    LeaseState.ENDED: _ENDS,
 }
 _MOVE = """
     WITH asked AS (
@@ -94,14 +100,21 @@ def move(  # noqa: PLR0913 - every argument is a column of the transition's even
             lease.progress = ""
         case LeaseState.RUNNING:
             lease.started_at = lease.started_at or now
-            lease.progress = ""
+            lease.progress = lease.message = ""
             lease.attempts = 0
-        case LeaseState.STOPPING | LeaseState.SUSPENDED:
+            lease.suspended_at = lease.suspend_reason = None
+        case LeaseState.STOPPING:
             lease.message = message
             lease.progress = ""
+        case LeaseState.SUSPENDED:
+            lease.suspended_at = now
+            lease.message = message
+            lease.progress = ""
+            lease.blockers = []
         case LeaseState.ENDED:
             lease.ended_at = now
-            lease.message = lease.message or message
+            # one that was stopped has its reason since then; what was said of an earlier suspension is over
+            lease.message = (source is LeaseState.STOPPING and lease.message) or message
             lease.progress = ""
             lease.blockers = []
         case _:

@@ -9,7 +9,7 @@ from uuid import UUID
 import sqlalchemy as sa
 
 from leasing.database import Sessions, now
-from leasing.drivers.protocol import Engine, Lifecycle
+from leasing.drivers.protocol import KEPT, LABEL_ROLE, Engine, Lifecycle
 from leasing.model import Run
 from leasing.settings.scheduler import SchedulerSettings
 
@@ -24,7 +24,10 @@ def run_once(
     enough = 2 * settings.disk_reserve_bytes
     if facts.disk_free_bytes is None or facts.disk_free_bytes >= enough:
         return []
-    present = {image.id: image.size_bytes for image in engine.images()}
+    # the files of suspended leases go with their leases: see kept.py
+    present = {
+        image.id: image.size_bytes for image in engine.images() if image.labels.get(LABEL_ROLE) != KEPT
+    }
     free, removed = facts.disk_free_bytes, []
     for image_id in _unused(sessions, node_id, settings):
         if free >= enough:

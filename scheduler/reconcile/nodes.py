@@ -10,7 +10,7 @@ from uuid import UUID
 import sqlalchemy as sa
 
 from leasing.database import Sessions, now
-from leasing.drivers.protocol import Engine
+from leasing.drivers.protocol import KEPT, LABEL_ROLE, Engine
 from leasing.errors import DriverError
 from leasing.model import Node
 from leasing.service import events
@@ -32,7 +32,8 @@ def run_once(sessions: Sessions, fleet: Fleet) -> dict[UUID, Engine]:
         try:
             engine = fleet.engine(node_id)
             answered[node_id] = engine.probe()
-            present = [tag for image in engine.images() for tag in image.tags if tag.startswith(OWN_IMAGES)]
+            images = [image for image in engine.images() if image.labels.get(LABEL_ROLE) != KEPT]
+            present = [tag for image in images for tag in image.tags if tag.startswith(OWN_IMAGES)]
             _apply(sessions, node_id, asdict(answered[node_id]) | {"environments": sorted(present)}, "")
         except DriverError as error:
             _apply(sessions, node_id, None, error.message)

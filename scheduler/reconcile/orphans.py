@@ -1,4 +1,4 @@
-"""Stage: containers and networks of this installation that no open run owns are removed, after a grace."""
+"""Stage: containers and networks of this installation that no open run and no suspended lease owns go, after a grace."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from leasing import names
 from leasing.database import Sessions
 from leasing.drivers.protocol import Lifecycle
 from leasing.errors import DriverError, EngineDown
-from leasing.model import Run
+from leasing.model import Lease, Run
 from leasing.service import events
+from leasing.states import LeaseState
 
 log = logging.getLogger(__name__)
 ACTOR = "reconciler"
@@ -59,7 +60,12 @@ class Orphans:
                     Run.node_id == node_id, Run.released_at.is_(None)
                 )
             )
-            return {
+            kept = session.execute(
+                sa.select(Lease.kept_container).where(
+                    Lease.kept_node_id == node_id, Lease.state != LeaseState.ENDED
+                )
+            ).scalars()
+            return {name for name in kept if name is not None} | {
                 name
                 for lease_id, generation in runs
                 for name in (

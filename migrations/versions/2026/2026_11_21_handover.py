@@ -72,7 +72,7 @@ def upgrade() -> None:
     op.create_check_constraint(
         op.f("ck_lease_suspend_reason"),
         "lease",
-        "suspend_reason IS NULL OR suspend_reason IN ('asked', 'preempted')",
+        "suspend_reason IS NULL OR suspend_reason IN ('asked', 'preempted', 'failed')",
     )
     op.add_column("lease", sa.Column("kept_node_id", sa.Uuid(), nullable=True))
     op.create_foreign_key(op.f("fk_lease_kept_node_id_node"), "lease", "node", ["kept_node_id"], ["id"])
