@@ -18,13 +18,14 @@ from leasing.drivers.protocol import Engine
 from leasing.errors import EngineDown
 from leasing.model import IdempotencyKey
 from leasing.service import installation, parts
+from leasing.settings.device_memory import DeviceMemorySettings
 from leasing.settings.docker import DockerSettings
 from leasing.settings.scheduler import SchedulerSettings
 from scheduler import planning
 from scheduler.fleet import Connect, Fleet
 from scheduler.provision import Images, Logins
 from scheduler.reclaim import Reclaimer
-from scheduler.reconcile import bookings, images, kept, nodes, notices, runs
+from scheduler.reconcile import bookings, images, kept, memory, nodes, notices, runs
 from scheduler.reconcile.follow import Follower
 from scheduler.reconcile.orphans import Orphans
 from scheduler.runner import Group, Loop
@@ -70,6 +71,7 @@ class Scheduler:
         )
         self._reclaimer = Reclaimer(self._sessions, settings)
         self._orphans = Orphans(self._sessions, self._installation, settings.orphan_grace_seconds)
+        self._memory = DeviceMemorySettings()
         self._guard = guard
         self._answered: dict[UUID, Engine] = {}
         self._followers: dict[UUID, Follower] = {}
@@ -88,6 +90,7 @@ class Scheduler:
                 self._reclaim,
                 self._compare,
                 self._notices,
+                Loop("memory", self._watch_memory, interval=settings.reclaim_seconds),
                 Loop("nodes", self._probe, interval=settings.reconcile_seconds),
                 Loop("bookings", self._keep_calendar, interval=settings.reconcile_seconds),
                 Loop("orphans", self._sweep, interval=settings.reconcile_seconds),
@@ -142,6 +145,8 @@ class Scheduler:
                 "node.ready",
                 "node.open",
                 "device.open",
+                "device.clean",
+                "device.cleared",
                 "lease.conflict",
             ) or kind.startswith("reservation."):
                 self._plan.wake()
@@ -204,6 +209,9 @@ class Scheduler:
 
     def _keep_calendar(self) -> None:
         bookings.run_once(self._sessions, self._settings)
+
+    def _watch_memory(self) -> None:
+        memory.run_once(self._sessions, self._memory)
 
     def _beat(self) -> None:
         with self._sessions.begin() as session:

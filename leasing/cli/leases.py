@@ -72,8 +72,9 @@ def show_lease(name: Name, json: Json = False) -> None:
         return
     reason = f" ({lease['reason']})" if lease["reason"] else ""
     print(f"{show.bold(lease['name'])} is {show.state(lease['state'])}{reason}")
-    if lease["message"]:
-        print(f"{show.GAP}{show.plain(lease['message'])}")
+    for said in (lease["message"], lease.get("warning")):
+        if said:
+            print(f"{show.GAP}{show.plain(said)}")
     show.facts((*_asked(lease), *_times(lease), *_outcome(lease)))
     if lease["last_log"]:
         print(f"{show.GAP}{show.dim('last output')}")

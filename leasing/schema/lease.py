@@ -128,6 +128,8 @@ class DeviceOut(Wire):
     model: str
     share: int
     memory_bytes: int
+    memory_used_bytes: int | None = None
+    """Of a part: what the lease's own processes use of it; None is "cannot be measured"."""
 
 
 class IdleOut(Wire):
@@ -171,6 +173,8 @@ class LeaseOut(Wire):
     exit_code: int | None
     oom_killed: bool
     last_log: str
+    warning: str | None = None
+    """What it is about to be stopped for, if it goes on."""
     suspend_reason: str | None = None
     """While it is suspended, or waits to go on: why."""
     idle: IdleOut | None

@@ -17,6 +17,7 @@ from leasing.model import AllocationSample
 from leasing.schema.report import DeviceReport
 from leasing.service.holders import Grant, Holder
 from leasing.settings.device_memory import DeviceMemorySettings
+from leasing.units import format_size
 
 UNKNOWN_AFTER = timedelta(seconds=30)
 """A lease not seen for so long is unknown: it is not judged, and when it is seen again its time over begins anew."""
@@ -45,6 +46,18 @@ def attribute(
     if seen:
         _write(session, seen, now, settings)
     return {allocation_id: used for allocation_id, (_, used) in seen.items()}
+
+
+def excess(index: int, used: int, part: int) -> str:
+    """What is wrong, in words that follow a lease's name."""
+    return f"uses {format_size(used)} of GPU {index}, and its part is {format_size(part)}"
+
+
+def way_out(used: int, device_memory: int) -> str:
+    """How a lease that needs `used` bytes gets them."""
+    gigabytes = -(-used // 2**30)
+    ask = f"--gpu {gigabytes}GB" if gigabytes * 2**30 < device_memory else "--gpu 1"
+    return f"To have more, lease it with {ask}."
 
 
 def _used(report: DeviceReport, container_id: str | None) -> int | None:

@@ -5,13 +5,26 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from leasing.errors import Invalid
-from leasing.model import Allocation, Device, Event, Lease, Node, Project, Reservation, Run, User, Workspace
+from leasing.model import (
+    Allocation,
+    AllocationSample,
+    Device,
+    Event,
+    Lease,
+    Node,
+    Project,
+    Reservation,
+    Run,
+    User,
+    Workspace,
+)
 from leasing.schema.lease import (
     DeviceOut,
     EventOut,
@@ -25,7 +38,7 @@ from leasing.schema.lease import (
     RequestOut,
     WhyOut,
 )
-from leasing.service import forecasts
+from leasing.service import device_memory, forecasts
 from leasing.service.principal import Principal
 from leasing.states import LeaseState, Priority, Verdict
 from leasing.units import format_duration
@@ -172,7 +185,8 @@ def _leases_out(
     workspaces = _named(session, Workspace, {lease.workspace_id for lease in leases if lease.workspace_id})
     booked = {lease.reservation_id for lease in leases if lease.reservation_id}
     reservations = _named(session, Reservation, booked)
-    runs, devices = _places(session, [lease.id for lease in leases if lease.state not in UNPLACED])
+    placed = [lease.id for lease in leases if lease.state not in UNPLACED]
+    runs, devices, warnings = _places(session, placed, now)
     positions = _positions(session, leases)
     return [
         LeaseOut(
@@ -197,6 +211,7 @@ def _leases_out(
             exit_code=lease.exit_code,
             oom_killed=lease.oom_killed,
             last_log=lease.last_log,
+            warning=warnings.get(lease.id),
             suspend_reason=lease.suspend_reason,
             idle=_idle(lease, now),
             queue=QueueOut(
@@ -251,29 +266,47 @@ def _named(
     return dict(session.execute(sa.select(model.id, model.name).where(model.id.in_(ids))).all())
 
 
-def _places(session: Session, ids: Sequence[UUID]) -> tuple[dict[UUID, str], dict[UUID, list[DeviceOut]]]:
-    """Node name and devices of each lease's open run."""
+def _places(
+    session: Session, ids: Sequence[UUID], now: datetime
+) -> tuple[dict[UUID, str], dict[UUID, list[DeviceOut]], dict[UUID, str]]:
+    """Node name and devices of each lease's open run, and what a lease was warned of."""
     nodes: dict[UUID, str] = {}
     devices: dict[UUID, list[DeviceOut]] = defaultdict(list)
+    warnings: dict[UUID, str] = {}
     if not ids:
-        return nodes, devices
-    rows = session.execute(
-        sa.select(Run.lease_id, Node.name, Allocation.share, Allocation.memory_bytes, Device)
-        .join(Node, Node.id == Run.node_id)
-        .outerjoin(Allocation, sa.and_(Allocation.run_id == Run.id, Allocation.released_at.is_(None)))
-        .outerjoin(Device, Device.id == Allocation.device_id)
-        .where(Run.lease_id.in_(ids), Run.released_at.is_(None))
-        .order_by(Device.index)
-    )
-    for lease_id, node, share, memory, device in rows:
+        return nodes, devices, warnings
+    fresh = AllocationSample.at > now - device_memory.UNKNOWN_AFTER
+    rows: Sequence[Any] = (
+        session.execute(  # an outer join's columns may be None, which its own type does not say
+            sa.select(Run.lease_id, Node.name, Allocation, Device, AllocationSample)
+            .join(Node, Node.id == Run.node_id)
+            .outerjoin(Allocation, sa.and_(Allocation.run_id == Run.id, Allocation.released_at.is_(None)))
+            .outerjoin(Device, Device.id == Allocation.device_id)
+            .outerjoin(AllocationSample, sa.and_(AllocationSample.allocation_id == Allocation.id, fresh))
+            .where(Run.lease_id.in_(ids), Run.released_at.is_(None))
+            .order_by(Device.index)
+        )
+    ).all()
+    for lease_id, node, part, device, sample in rows:
         nodes[lease_id] = node
-        if device is not None:
-            devices[lease_id].append(
-                DeviceOut(
-                    uuid=device.uuid, index=device.index, model=device.model, share=share, memory_bytes=memory
-                )
+        if device is None:
+            continue
+        used: int | None = sample.memory_used_bytes if sample is not None else None
+        devices[lease_id].append(
+            DeviceOut(
+                uuid=device.uuid,
+                index=device.index,
+                model=device.model,
+                share=part.share,
+                memory_bytes=part.memory_bytes,
+                memory_used_bytes=used,
             )
-    return nodes, devices
+        )
+        if sample is not None and sample.warned_at is not None:
+            excess = device_memory.excess(device.index, sample.memory_used_bytes, part.memory_bytes)
+            way_out = device_memory.way_out(sample.memory_used_bytes, device.memory_bytes)
+            warnings[lease_id] = f"It {excess}; it is stopped unless it uses less. {way_out}"
+    return nodes, devices, warnings
 
 
 def _positions(session: Session, leases: Sequence[Lease]) -> dict[UUID, int]:

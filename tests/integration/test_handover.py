@@ -77,20 +77,20 @@ def test_a_report_from_before_the_release_proves_nothing(node: Sampled) -> None:
 
 
 def test_who_asks_to_be_reported_to_soon(node: Sampled) -> None:
-    assert not node.soon
+    assert not node.soon()
     lease = node.cluster.run(gpu="1")
     node.report(empty(), seconds=0)
-    assert not node.soon
+    assert not node.soon()
     node.cluster.release(lease.id)
     node.report(empty(), seconds=0)
-    assert node.soon, "it is about to be given back"
+    assert node.soon(), "it is about to be given back"
     node.cluster.work()
     with node.cluster.sessions() as session:
         node.moment = now(session)
     node.report(empty(processes=[LEFT]))
-    assert node.soon
+    assert node.soon()
     node.report(empty(processes=[LEFT]), seconds=61)
-    assert not node.soon, "quarantined: no hurry"
+    assert not node.soon(), "quarantined: no hurry"
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from leasing.database import now
 from leasing.model import Device, DeviceUsage, Event, Lease, Node, NodeUsage, Run, RunSample, SignalKind
-from leasing.schema.report import NodeReport
+from leasing.schema.report import NodeReport, ReportAccepted
 from leasing.service import cluster as service
 from leasing.service import report, signals
 from leasing.service.report import RESERVED_MEMORY
@@ -38,7 +38,7 @@ class Sampled:
     cluster: Cluster
     moment: datetime
     sequence: int = 0
-    soon: bool = False
+    answer: ReportAccepted | None = None
     facts: dict[str, Any] = field(
         default_factory=lambda: {"boot_id": "first", "hostname": "one", "cpus": 64, "memory_bytes": 256 * GIB}
     )
@@ -51,9 +51,12 @@ class Sampled:
         whole = self.facts | now | facts
         with self.cluster.sessions.begin() as session:
             node = session.execute(sa.select(Node)).scalar_one()
-            answer = report.ingest(session, node, NodeReport.model_validate(whole), now=self.moment)
-        self.soon = answer.soon
-        return answer.known_containers
+            self.answer = report.ingest(session, node, NodeReport.model_validate(whole), now=self.moment)
+        return self.answer.known_containers
+
+    def soon(self) -> bool:
+        """Whether the last answer asked for the next report at once."""
+        return self.answer is not None and self.answer.soon
 
     def events(self, prefix: str = "device.") -> list[str]:
         with self.cluster.sessions() as session:
