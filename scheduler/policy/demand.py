@@ -102,7 +102,8 @@ def foretold(counts: Hours, first: int, hours: int = DAY, shape: Shape = Shape()
     lately = 0.5 ** (age / shape.lately_hours)
     above = (lately @ (counts - usual[:past])) / lately.sum()
     carried = shape.carried * shape.fading ** np.arange(hours)
-    return np.maximum(0.0, usual[past:] + carried[:, None] * above)
+    ahead: Hours = np.maximum(0.0, usual[past:] + carried[:, None] * above)
+    return ahead
 
 
 def _usual(counts: Hours, at: npt.NDArray[np.int64], weight: Hours, shape: Shape) -> Hours:

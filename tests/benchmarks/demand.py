@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -89,10 +90,8 @@ def main() -> None:
         tune(counts[:middle], first, chosen)
         return
     scale = np.abs(counts[DAY:middle] - counts[: middle - DAY]).mean(axis=0)
-    print(
-        f"Demand of the next 24 hours: {len(counts) // DAY} days of {PODS.format(told.pods)}, {len(held_out)} origins"
-    )
-    print(f"  in the second half, which was not looked at before; {', '.join(names)}")
+    print(f"Demand of the next 24 hours: {len(counts) // DAY} days of {PODS.format(told.pods)}")
+    print(f"  {len(held_out)} origins in the second half, held out; {', '.join(names)}")
     print(f"  {'':22}{'MAE':>8}{'MASE':>8}   MAE of each series")
     found: dict[str, float] = {}
     for name, forecast in (NAIVE | {"ours": foretold}).items():
@@ -101,9 +100,8 @@ def main() -> None:
         print(f"  {name:22}{each.mean():8.3f}{found[name]:8.3f}   {' '.join(f'{one:.3f}' for one in each)}")
     ours = found.pop("ours")
     best = min(found, key=lambda name: found[name])
-    print(
-        f"  ours {ours / found[best]:.3f}x the MASE of the best naive one ({best}): {'better' if ours < found[best] else 'worse'}"
-    )
+    outcome = "better" if ours < found[best] else "worse"
+    print(f"  ours {ours / found[best]:.3f}x the MASE of the best naive one ({best}): {outcome}")
 
 
 def tune(counts: Hours, first: int, origins: Sequence[int]) -> None:
@@ -114,7 +112,7 @@ def tune(counts: Hours, first: int, origins: Sequence[int]) -> None:
         (3, 7, 14), (8, 16, 32), (4, 16), (3, 6, 12), (0.3, 0.5, 0.8), (0.8, 0.9, 0.95)
     ):
         shape = Shape(half_life, of_day, of_week, lately, carried, fading)
-        found = errors(counts, first, origins, lambda past, at, shape=shape: foretold(past, at, shape=shape))
+        found = errors(counts, first, origins, partial(foretold, shape=shape))
         tried.append((float((found.mean(axis=(0, 1)) / scale).mean()), shape))
     for mase, shape in sorted(tried, key=lambda one: one[0])[:15]:
         print(f"  {mase:.4f}  {shape}")
