@@ -12,7 +12,7 @@ from api.deps import Caller, Core, Limits, Now, Unit
 from leasing.errors import Invalid, LeasingError
 from leasing.model import Lease
 from leasing.schema.lease import RenewRequest
-from leasing.service import leases, offers, tickets, views
+from leasing.service import leases, offers, projects, suspension, tickets, views
 from leasing.states import LeaseState
 from web import form
 from web.render import page
@@ -74,6 +74,28 @@ def release(ref: str, unit: Unit, caller: Caller, now: Now) -> Response:
     return RedirectResponse(f"/leases/{lease.id}", 303)
 
 
+@router.post("/leases/{ref}/suspend")
+def suspend(ref: str, request: Request, unit: Unit, caller: Caller, now: Now, core: Core) -> Response:
+    lease = leases.find(unit, ref, principal=caller, lock=True)
+    try:
+        suspension.suspend(unit, lease, principal=caller, now=now)
+    except LeasingError as error:
+        return _lease(request, unit, caller, now, core, lease, "lease.html", status=409, refused=str(error))
+    return RedirectResponse(f"/leases/{lease.id}", 303)
+
+
+@router.post("/leases/{ref}/resume")
+def resume(
+    ref: str, request: Request, unit: Unit, caller: Caller, now: Now, limits: Limits, core: Core
+) -> Response:
+    lease = leases.find(unit, ref, principal=caller, lock=True)
+    try:
+        suspension.resume(unit, lease, principal=caller, limits=limits, now=now)
+    except LeasingError as error:
+        return _lease(request, unit, caller, now, core, lease, "lease.html", status=409, refused=str(error))
+    return RedirectResponse(f"/leases/{lease.id}", 303)
+
+
 @router.post("/leases/{ref}/extend")
 def extend(
     ref: str, request: Request, unit: Unit, caller: Caller, now: Now, limits: Limits, core: Core,
@@ -104,14 +126,14 @@ def open_endpoint(ref: str, unit: Unit, caller: Caller, now: Now, core: Core) ->
 
 def _lease(
     request: Request, unit: Unit, caller: Caller, now: Now, core: Core, lease: Lease, template: str, *,
-    status: int = 200, fault: str = "", ttl: str = "1h",
+    status: int = 200, fault: str = "", refused: str = "", ttl: str = "1h",
 ) -> Response:  # fmt: skip
     return page(
         request, template, caller, status,
         lease=views.lease_out(unit, lease, now=now, gateway_url=core.gateway_url),
         events=views.event_page(unit, lease_id=lease.id, after_id=0, limit=100).items,
         over=lease.state == LeaseState.ENDED, stoppable=lease.state not in (LeaseState.STOPPING, LeaseState.ENDED),
-        fault=fault, ttl=ttl,
+        fault=fault, refused=refused, ttl=ttl,
     )  # fmt: skip
 
 
@@ -122,4 +144,5 @@ def _form(
     return page(
         request, "new.html", caller, 422 if faults else 200, typed=typed, faults=faults, limits=limits,
         offers=offers.offers(unit, now=now), catalogue=request.app.state.catalogue,
+        projects=projects.mine(unit, principal=caller),
     )  # fmt: skip

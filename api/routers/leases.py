@@ -10,7 +10,7 @@ from api.deps import Caller, Core, Limits, Now, Unit
 from api.openapi import refusals
 from leasing.errors import Invalid
 from leasing.schema.lease import LeaseOut, LeasePage, LeaseRequest, QueuePage, RenewRequest, WhyOut
-from leasing.service import leases, requesting, views
+from leasing.service import leases, requesting, suspension, views
 from leasing.states import LeaseState
 
 router = APIRouter(tags=["leases"])
@@ -80,6 +80,22 @@ def renew_lease(
 ) -> LeaseOut:
     lease = leases.find(unit, ref, principal=caller, lock=True)
     leases.renew(unit, lease, ask, principal=caller, limits=limits, now=now)
+    return views.lease_out(unit, lease, now=now, gateway_url=core.gateway_url)
+
+
+@router.post("/leases/{ref}/suspend", summary="Suspend a lease", responses=refusals(409, 410))
+def suspend_lease(ref: str, unit: Unit, caller: Caller, now: Now, core: Core) -> LeaseOut:
+    """It is stopped, its devices are free, its files and the time it has left are kept. Idempotent."""
+    lease = leases.find(unit, ref, principal=caller, lock=True)
+    suspension.suspend(unit, lease, principal=caller, now=now)
+    return views.lease_out(unit, lease, now=now, gateway_url=core.gateway_url)
+
+
+@router.post("/leases/{ref}/resume", summary="Let a suspended lease go on", responses=refusals(409, 410))
+def resume_lease(ref: str, unit: Unit, caller: Caller, now: Now, limits: Limits, core: Core) -> LeaseOut:
+    """It queues again, where it stood, and goes on with its files when there is room. Idempotent."""
+    lease = leases.find(unit, ref, principal=caller, lock=True)
+    suspension.resume(unit, lease, principal=caller, limits=limits, now=now)
     return views.lease_out(unit, lease, now=now, gateway_url=core.gateway_url)
 
 

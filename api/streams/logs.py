@@ -13,7 +13,7 @@ from api.openapi import refusals
 from api.streams import access, place, threads
 from leasing.drivers.protocol import LogStream
 from leasing.errors import ContainerGone, LeasingError
-from leasing.states import LeaseState
+from leasing.states import RESTING, LeaseState
 
 router = APIRouter(tags=["leases"])
 MAX_TAIL = 100_000
@@ -31,11 +31,12 @@ def lease_logs(
     follow: bool = False,
     tail: Annotated[int | None, Query(ge=0, le=MAX_TAIL)] = None,
 ) -> Response:
-    """Both output streams as plain text; `follow=1` goes on until the lease stops. Of an ended lease, the last lines
-    that were kept."""
+    """Both output streams as plain text; `follow=1` goes on until the lease stops. Of a lease that ended or
+    was suspended, the last lines that were kept."""
     with request.app.state.sessions.begin() as session:
         lease = access.find(session, request, ref)
-        found = None if lease.state == LeaseState.ENDED else place.of(session, lease)
+        rests = lease.state in RESTING and lease.suspended_at is not None
+        found = None if rests or lease.state == LeaseState.ENDED else place.of(session, lease)
     if found is None:
         lines = lease.last_log.splitlines(keepends=True)
         return PlainTextResponse("".join(lines if tail is None else lines[max(len(lines) - tail, 0) :]))

@@ -15,7 +15,7 @@ from leasing.cli.session import App, run
 
 FILES = {
     "up": ("up",),
-    "leases": ("ls", "show", "why", "logs", "events", "extend", "release", "end"),
+    "leases": ("ls", "show", "why", "logs", "events", "extend", "suspend", "resume", "release", "end"),
     "execute": ("exec",),
     "offers": ("offers", "images", "queue"),
     "reserve": ("reserve",),

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from leasing.cli import show
-from leasing.cli.session import App, Json, client
+from leasing.cli.session import App, Json, client, sdk
 from leasing.errors import Invalid
 from leasing.gpus import WHOLE
 from leasing.units import format_duration, format_size, parse_until
@@ -24,7 +24,7 @@ PAGE = 200
 def register(app: App) -> None:
     for name, function in (
         ("ls", ls), ("show", show_lease), ("why", why), ("logs", logs), ("events", events), ("extend", extend),
-        ("release", release),
+        ("release", release), ("suspend", suspend), ("resume", resume),
     ):  # fmt: skip
         app.command(name)(function)
     app.command("end", hidden=True)(release)
@@ -168,6 +168,34 @@ def release(name: Name, json: Json = False) -> None:
         print(f"{lease['name']} is being released.")
 
 
+def suspend(name: Name, json: Json = False) -> None:
+    """Stop a lease and keep its files: its devices are free until it goes on."""
+    from leasing.sdk.transport import at  # lazy: see session.client
+
+    with client() as server:
+        lease = server.call("POST", at("leases", name, "suspend"))
+    if json:
+        show.as_json(lease)
+        return
+    doing = "suspended" if lease["state"] == "suspended" else "being suspended"
+    print(f"{lease['name']} is {doing}; its files and the time it has left are kept.")
+    print(f"{show.GAP}Go on: lease resume {lease['name']}")
+
+
+def resume(
+    name: Name,
+    detach: Annotated[bool, typer.Option("--detach", "-d", help="Ask, and do not watch.")] = False,
+    json: Json = False,
+) -> None:
+    """Let a suspended lease go on, and watch it start."""
+    from leasing.cli.up import follow  # lazy: so are its own imports
+
+    with sdk() as platform:
+        lease = platform.lease(name)
+        lease.resume()
+        follow(lease, detach=detach, json=json)
+
+
 def _leases(*, everyone: bool, ended: bool) -> Iterator[Lease]:
     wanted: dict[str, Any] = {"everyone": everyone, "ended": ended, "limit": PAGE}
     with client() as server:
@@ -205,7 +233,10 @@ def _ends(lease: Lease) -> str:
     if lease["state"] == "ended":
         return str(lease["reason"])
     if lease["queue"] is not None:
-        return f"number {lease['queue']['position']} in the queue"
+        gave_way = "gave way, " if lease.get("suspend_reason") == "preempted" else ""
+        return f"{gave_way}number {lease['queue']['position']} in the queue"
+    if lease["state"] == "suspended" and lease["request"]["ttl_seconds"]:
+        return f"{format_duration(lease['request']['ttl_seconds'])} left"
     return show.moment(lease["ends_at"])
 
 
@@ -230,6 +261,9 @@ def _times(lease: Lease) -> Iterator[tuple[str, str]]:
     yield "asked", show.moment(lease["created_at"])
     if lease["started_at"]:
         yield "started", show.moment(lease["started_at"])
+    if lease.get("suspended_at"):
+        going = ", goes on when there is room" if lease["queue"] else ""
+        yield "suspended", f"{show.moment(lease['suspended_at'])}{going}"
     if lease["ended_at"]:
         yield "ended", show.moment(lease["ended_at"])
     elif lease["ends_at"]:

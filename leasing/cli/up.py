@@ -60,7 +60,12 @@ def up(  # noqa: PLR0917 - Typer makes every one an option of its own
             idle_timeout=idle, command=command or None, env=_environment(env or []), port=port, workspace=workspace,
             project=project, wait=wait,
         )  # fmt: skip
-        detached = detach or not _watch(lease, quiet=json)
+        follow(lease, detach=detach, json=json)
+
+
+def follow(lease: Lease, *, detach: bool, json: bool) -> None:
+    """Watch a lease that was asked for until it runs, unless detached, and say how to go on."""
+    detached = detach or not _watch(lease, quiet=json)
     if json:
         show.as_json(lease.facts.model_dump(mode="json"))
     elif detach:
@@ -87,7 +92,7 @@ def _watch(lease: Lease, *, quiet: bool) -> bool:
     line = _Line(quiet)
     began = time.monotonic()
     try:
-        while lease.state not in ("running", "ended"):
+        while lease.state not in ("running", "suspended", "ended"):
             line.say(_where(lease.facts))
             time.sleep(LOOK_SECONDS)
             _look(lease, line)
@@ -105,6 +110,10 @@ def _watch(lease: Lease, *, quiet: bool) -> bool:
         raise LeasingError(
             f"{facts.name} ended ({facts.reason}): {facts.message}{log}",
             hint=f"All of it: lease show {facts.name}",
+        )
+    if facts.state == "suspended":
+        raise LeasingError(
+            f"{facts.name} is suspended: {facts.message}", hint=f"Go on: lease resume {facts.name}"
         )
     if not quiet:
         print(f"{show.bold(facts.name)} is {show.state('running')} after {time.monotonic() - began:.1f} s")

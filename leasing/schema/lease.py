@@ -177,6 +177,7 @@ class LeaseOut(Wire):
     """What it is about to be stopped for, if it goes on."""
     suspend_reason: str | None = None
     """While it is suspended, or waits to go on: why."""
+    suspended_at: datetime | None = None
     idle: IdleOut | None
     queue: QueueOut | None
 

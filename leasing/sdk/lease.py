@@ -40,11 +40,13 @@ class Lease:
         return self._now(self._transport.call("GET", self._path()))
 
     def wait(self, *, seconds: float | None = None) -> LeaseOut:
-        """Until it runs. Raises `LeasingError` with the reason if it ends instead, `TimeoutError` after `seconds`."""
+        """Until it runs. Raises `LeasingError` with the reason if it ends or rests, `TimeoutError` after `seconds`."""
         deadline = None if seconds is None else time.monotonic() + seconds
         while self.refresh().state != "running":
             if self.facts.state == "ended":
                 raise LeasingError(f"Lease {self.name!r} ended ({self.facts.reason}): {self.facts.message}")
+            if self.facts.state == "suspended":
+                raise LeasingError(f"Lease {self.name!r} is suspended: {self.facts.message}")
             if deadline is not None and time.monotonic() > deadline:
                 raise TimeoutError(f"lease {self.name!r} is still {self.facts.state} after {seconds} s")
             time.sleep(WAIT_SECONDS)
@@ -58,6 +60,14 @@ class Lease:
         """Move its deadline: `2h` is added to the present one, `until` replaces it. Raises `Invalid`, `Gone`."""
         asked = body(RenewRequest, {"ttl": ttl, "until": until})
         return self._now(self._transport.call("POST", self._path("renew"), json=asked))
+
+    def suspend(self) -> LeaseOut:
+        """Stop it and keep its files and the time it has left. Idempotent. Raises `Conflict`, `Gone`."""
+        return self._now(self._transport.call("POST", self._path("suspend")))
+
+    def resume(self) -> LeaseOut:
+        """Let it queue again and go on. Idempotent. Raises `Conflict` while it still stops, `Gone`, `OverQuota`."""
+        return self._now(self._transport.call("POST", self._path("resume")))
 
     def why(self) -> WhyOut:
         """Why it is where it is."""

@@ -40,7 +40,7 @@ from leasing.schema.lease import (
 )
 from leasing.service import device_memory, forecasts
 from leasing.service.principal import Principal
-from leasing.states import LeaseState, Priority, Verdict
+from leasing.states import Goal, LeaseState, Priority, SuspendReason, Verdict
 from leasing.units import format_duration
 
 MAX_PAGE = 500
@@ -159,6 +159,11 @@ def why(session: Session, lease: Lease, *, now: datetime) -> WhyOut:
 
 def _summary(lease: Lease, position: int | None, now: datetime) -> str:
     match LeaseState(lease.state):
+        case LeaseState.QUEUED if lease.suspend_reason is not None:
+            return (
+                f"It was {'preempted' if lease.suspend_reason == SuspendReason.PREEMPTED else 'suspended'} "
+                f"({_words(lease.message)}) and waits to go on with its files, number {position} in the queue."
+            )
         case LeaseState.QUEUED:
             return f"It waits for room, number {position} in the queue."
         case LeaseState.PLACED | LeaseState.STARTING:
@@ -168,11 +173,18 @@ def _summary(lease: Lease, position: int | None, now: datetime) -> str:
             idle = f" {lease.idle_reason[0].upper()}{lease.idle_reason[1:]}." if lease.idle_reason else ""
             return f"It runs, with {left} left.{idle}"
         case LeaseState.STOPPING:
-            return f"It is being stopped: {lease.message}."
+            doing = "suspended" if lease.goal == Goal.SUSPENDED else "stopped"
+            return f"It is being {doing}: {_words(lease.message)}."
         case LeaseState.SUSPENDED:
-            return f"It is suspended: {lease.message}."
+            left = f", with {format_duration(lease.ttl_seconds)} left" if lease.ttl_seconds else ""
+            said = f"It is suspended: {_words(lease.message)}. Its files are kept{left}."
+            return f"{said} Go on: lease resume {lease.name}"
         case LeaseState.ENDED:
             return f"It ended ({lease.reason}): {lease.message}."
+
+
+def _words(message: str) -> str:
+    return message.rstrip(".")
 
 
 def _leases_out(
@@ -213,6 +225,7 @@ def _leases_out(
             last_log=lease.last_log,
             warning=warnings.get(lease.id),
             suspend_reason=lease.suspend_reason,
+            suspended_at=lease.suspended_at,
             idle=_idle(lease, now),
             queue=QueueOut(
                 position=positions[lease.id],

@@ -26,6 +26,8 @@ METHODS = {
     "show_lease": Client.lease,
     "release_lease": Lease.release,
     "renew_lease": Lease.extend,
+    "suspend_lease": Lease.suspend,
+    "resume_lease": Lease.resume,
     "why_lease": Lease.why,
     "lease_logs": Lease.logs,
     "lease_events": Lease.events,
@@ -138,6 +140,45 @@ def test_a_lease_from_asking_to_its_end(cluster: Cluster, ada: Client) -> None:
     assert [one.name for one in ada.leases(ended=True)] == ["train"]
     with pytest.raises(errors.Gone):
         lease.extend("1h")
+
+
+def test_a_lease_rests_and_goes_on(cluster: Cluster, ada: Client) -> None:
+    lease = ada.up(name="train", image=IMAGE, cpus="1", memory="64M", ttl="1h")
+    with pytest.raises(errors.Conflict, match="no files to keep yet"):
+        lease.suspend()
+    cluster.plan()
+    cluster.work()
+    lease.wait(seconds=5)
+    assert (lease.suspend().state, lease.facts.goal) == ("stopping", "suspended")
+    assert lease.why().summary == "It is being suspended: ada suspended it."
+    with pytest.raises(errors.Conflict, match="still being stopped"):
+        lease.resume()
+    cluster.work()
+    resting = lease.refresh()
+    assert (resting.state, resting.suspend_reason, resting.ends_at, resting.node) == (
+        "suspended",
+        "asked",
+        None,
+        None,
+    )
+    assert resting.suspended_at is not None
+    assert lease.why().summary.startswith("It is suspended: ada suspended it. Its files are kept, with ")
+    with pytest.raises(errors.LeasingError, match="is suspended: ada suspended it"):
+        lease.wait(seconds=5)
+    cluster_says = "".join(lease.logs())
+    assert cluster_says == ""
+
+    assert lease.resume().state == "queued"
+    assert lease.why().summary.startswith(
+        "It was suspended (ada suspended it) and waits to go on with its files"
+    )
+    cluster.plan()
+    cluster.work()
+    again = lease.wait(seconds=5)
+    assert (again.suspend_reason, again.suspended_at, again.message) == (None, None, "")
+    lease.release()
+    with pytest.raises(errors.Gone):
+        lease.suspend()
 
 
 def test_a_with_block_gives_back_whatever_happens(ada: Client) -> None:

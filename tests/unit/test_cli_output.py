@@ -42,6 +42,43 @@ QUEUED = lease(
 )
 
 
+RESTING = lease(
+    state="suspended", ends_at=None, suspend_reason="asked", suspended_at="2026-01-31T12:30:00Z",
+    message="ada suspended it", node=None,
+)  # fmt: skip
+GAVE_WAY = RESTING | {
+    "state": "queued", "suspend_reason": "preempted", "message": "it gives way to big (priority high)",
+    "queue": {"position": 2, "expected_start": None, "blockers": ["full"]},
+}  # fmt: skip
+
+
+def test_what_rests_and_what_gave_way_is_told_apart(signed_in: pytest.MonkeyPatch) -> None:
+    page = {"items": [RESTING, GAVE_WAY], "next": None}
+    with answering(200, json.dumps(page).encode()) as url:
+        _, resting, gave_way = run("ls", LEASING_URL=url).stdout.splitlines()
+    assert "suspended" in resting
+    assert "1h left" in resting
+    assert "gave way, number 2 in the queue" in gave_way
+    with answering(200, json.dumps(GAVE_WAY).encode()) as url:
+        shown = run("show", "demo", LEASING_URL=url).stdout
+    assert "it gives way to big (priority high)" in shown
+    assert "goes on when there is room" in shown
+
+
+def test_suspending_says_what_is_kept_and_how_to_go_on(signed_in: pytest.MonkeyPatch) -> None:
+    with answering(200, json.dumps(RESTING).encode()) as url:
+        done = run("suspend", "demo", LEASING_URL=url)
+        again = run("resume", "demo", LEASING_URL=url)
+    assert done.stdout == (
+        "demo is suspended; its files and the time it has left are kept.\n  Go on: lease resume demo\n"
+    )
+    assert again.returncode == 1
+    assert "demo is suspended: ada suspended it" in again.stderr
+    with answering(200, json.dumps(GAVE_WAY).encode()) as url:
+        detached = run("resume", "demo", "--detach", LEASING_URL=url)
+    assert detached.stdout.startswith("demo is queued, number 2")
+
+
 def test_in_a_file_there_is_no_colour_and_no_animation(signed_in: pytest.MonkeyPatch) -> None:
     page = {"items": [lease(), lease("second", state="ended", reason="released")], "next": None}
     with answering(200, json.dumps(page).encode()) as url:
