@@ -15,7 +15,7 @@ from leasing.errors import Conflict, Invalid, NameTaken, NotAllowed, NotFound, N
 from leasing.gpus import GpuAsk, parse_gpu
 from leasing.model import Device, Member, Node, Quota, Reservation, ReservedDevice
 from leasing.schema.reservation import ReservationRequest
-from leasing.service import calendar, events, fitting, projects
+from leasing.service import calendar, events, fitting, projects, quotas
 from leasing.service.calendar import LIVE, Choice, Need
 from leasing.service.principal import Principal
 from leasing.settings.limits import LimitSettings
@@ -218,10 +218,8 @@ def _check_ceiling(
     limits: LimitSettings,
 ) -> None:  # fmt: skip
     """Raises `OverQuota` for more devices reserved at the same time than the user may have."""
-    own = session.execute(
-        sa.select(Quota.max_devices).where(Quota.user_id == principal.user_id)
-    ).scalar_one_or_none()
-    most = limits.devices_per_user if own is None else own
+    own = session.execute(sa.select(Quota).where(Quota.user_id == principal.user_id)).scalar_one_or_none()
+    most = quotas.of_user(principal.name, principal.user_id, own, limits).max_devices
     reserved = session.execute(
         sa.select(sa.func.coalesce(sa.func.sum(Reservation.gpu_count), 0)).where(
             Reservation.owner_id == principal.user_id,
@@ -230,7 +228,7 @@ def _check_ceiling(
             Reservation.ends_at > starts_at,
         )
     ).scalar_one()
-    if reserved + gpu.count > most:
+    if most is not None and reserved + gpu.count > most:
         raise OverQuota(
             f"That would be {reserved + gpu.count} devices reserved for {principal.name} at the same time; "
             f"the limit is {most:g}.",

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +18,15 @@ from sqlalchemy.orm import Session
 import web
 from api import server
 from leasing.database import now
-from leasing.model import Device, Event, Lease, Node, TokenKind, User
+from leasing.model import Device, Event, Lease, Node, Run, TokenKind, User
 from leasing.service import people
+from leasing.service.principal import Principal
 from leasing.settings.core import CoreSettings
 from leasing.states import Role
 from tests.support import browser
 from tests.support.api import application
 from tests.support.browser import Tab
+from tests.support.calendar import book
 from tests.support.cluster import Cluster, user
 from tests.support.stack import free_port, until
 
@@ -40,6 +42,8 @@ PAGES = {
     "ended": "/leases/finetune-bert",
     "new": "/new",
     "machines": "/machines",
+    "calendar": "/calendar",
+    "day": "/calendar?days=1",
     "missing": "/leases/nosuch",
 }
 """Every page, by what a picture of it is called."""
@@ -124,6 +128,7 @@ def _seed(cluster: Cluster) -> str:
         name="pretrain-70b", gpu="8", cpus="32", memory="128G", ttl="24h", command=["bash", "run.sh"]
     )
     cluster.plan()
+    _book(cluster, ada, grace)
     cluster.ada = ada
     with cluster.sessions.begin() as session:
         moment = now(session)
@@ -138,6 +143,20 @@ def _seed(cluster: Cluster) -> str:
         return people.issue(session, ada.user_id, TokenKind.SESSION, "test", expires_at=None)[1]
 
 
+def _book(cluster: Cluster, ada: Principal, grace: Principal) -> None:
+    """What the two have planned for the week."""
+    with cluster.sessions() as session:
+        midnight = now(session).astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    book(cluster, ada, name="review", gpu="1", starts_at=timedelta(hours=3), ttl="5h")
+    for who, name, gpu, hours, ttl in (
+        (ada, "nightly-eval", "4", 44, "6h"), (grace, "nightly", "2", 46, "8h"),
+        (grace, "pretrain-30b", "4", 66, "46h"), (ada, "demo-day", "2", 80, "10h"),
+        (ada, "camera-ready", "8", 129, "33h"),
+    ):  # fmt: skip
+        start = midnight + timedelta(hours=hours)
+        book(cluster, who, name=name, gpu=gpu, cpus="8", memory="32G", starts_at=start, ttl=ttl)
+
+
 def _age(session: Session, lease: Lease, image: str, by: timedelta) -> None:
     """As if it had been asked for so long ago; nobody waits in a test for hours to pass."""
     lease.image = image
@@ -147,6 +166,7 @@ def _age(session: Session, lease: Lease, image: str, by: timedelta) -> None:
             setattr(lease, column, at - by)
     if lease.ended_at is not None:
         lease.ended_at -= timedelta(minutes=26)
+    session.execute(sa.update(Run).where(Run.lease_id == lease.id).values(placed_at=Run.placed_at - by))
     session.execute(sa.update(Event).where(Event.lease_id == lease.id).values(at=Event.at - by))
 
 

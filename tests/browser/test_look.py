@@ -101,7 +101,7 @@ def test_every_page_tells_a_screen_reader_what_is_what(seen: dict[str, Seen]) ->
     titles = {name: page.title for name, page in seen.items()}
     assert all(title.endswith(" · Leasing") for title in titles.values())
     assert titles["lease"] == "train-llama is running · Leasing"
-    assert len(set(titles.values())) == len(titles) - 2, titles  # the form twice, the lease twice
+    assert len(set(titles.values())) == len(titles) - 3, titles  # the form, the lease and the calendar twice
 
 
 def test_a_keyboard_alone_reaches_the_main_action(ada: Tab) -> None:
@@ -136,6 +136,49 @@ def test_machines_show_who_holds_which_device(ada: Tab) -> None:
     expect(node).to_contain_text("1 of 8")
     expect(node).to_contain_text("driver 560.35.05")
     expect(page.get_by_role("table", name="Queue")).to_contain_text("pretrain-70b")
+
+
+def test_the_calendar_shows_who_has_which_device_when(ada: Tab) -> None:
+    page = ada.open("/calendar")
+    lines = page.locator(".calendar .line:not(.axis)")
+    expect(lines).to_have_count(8)
+    expect(page.locator(".calendar .axis text")).to_have_count(7)
+    expect(page.locator(".calendar .reserved.mine").filter(has_text="camera-ready, ada")).to_have_count(8)
+    expect(
+        page.locator(".calendar .reserved:not(.mine)").filter(has_text="pretrain-30b, grace")
+    ).to_have_count(4)
+    expect(page.locator(".calendar .lease.mine").filter(has_text="train-llama")).to_have_count(2)
+    expect(page.locator(".calendar .lease:not(.mine)").filter(has_text="eval-mmlu, grace")).to_have_count(4)
+    (before, bar, after) = (
+        page.locator(selector).first.bounding_box()
+        for selector in (".calendar line.now", ".calendar .reserved rect", ".calendar .track >> nth=1")
+    )
+    assert before
+    assert bar
+    assert after
+    assert before["x"] < bar["x"] < bar["x"] + bar["width"] <= after["x"] + after["width"]
+
+    rows = page.get_by_role("table", name="Reservations").get_by_role("row")
+    expect(rows).to_have_count(7)
+    expect(rows.filter(has_text="camera-ready")).to_contain_text("a100-1 / 0, 1, 2, 3, 4, 5, 6, 7")
+    expect(rows.filter(has_text="pretrain-30b")).to_contain_text("grace")
+
+    page.get_by_role("link", name="Day", exact=True).click()
+    expect(page.locator(".calendar .axis text")).to_have_count(8)
+    expect(page.get_by_role("link", name="Day", exact=True)).to_have_attribute("aria-current", "true")
+    for _ in range(2):
+        page.get_by_role("link", name="Week").click()
+        page.get_by_role("link", name="Later").click()
+    expect(page.get_by_text("Nothing is reserved in this time")).to_be_visible()
+    expect(page.get_by_text("lease reserve add")).to_be_visible()
+    page.get_by_role("link", name="Today").click()
+    expect(rows).to_have_count(7)
+
+
+def test_a_day_that_is_none_is_refused_in_words(ada: Tab) -> None:
+    ada.allow("422")
+    page = ada.open("/calendar?from=tomorrow")
+    expect(page.get_by_role("heading")).to_contain_text("'tomorrow' is not a day")
 
 
 def _tab_to(page: Page, name: str, *, within: int) -> None:
