@@ -11,7 +11,17 @@ from sqlalchemy.orm import Session
 
 from api import openapi, problems
 from api.limits import InputLimits
-from api.routers import cluster, environments, health, leases, people, registries, reservations
+from api.routers import (
+    cluster,
+    environments,
+    health,
+    leases,
+    people,
+    projects,
+    quotas,
+    registries,
+    reservations,
+)
 from api.streams import events, logs, terminal, threads
 from api.streams.fanout import Fanout
 from api.streams.place import Connect
@@ -63,7 +73,18 @@ def create_app(
     problems.install(app)
     app.add_middleware(InputLimits)
     v1 = APIRouter(prefix="/api/v1")
-    for part in (events, logs, leases, cluster, environments, people, registries, reservations):
+    for part in (
+        events,
+        logs,
+        leases,
+        cluster,
+        environments,
+        people,
+        projects,
+        quotas,
+        registries,
+        reservations,
+    ):
         v1.include_router(part.router)
     v1.include_router(terminal.router)
     app.include_router(v1)

@@ -23,6 +23,7 @@ TAGS = {
     "cluster": "Nodes, devices, and what is free.",
     "images": "The catalogue of environments.",
     "people": "Users, tokens, signing in.",
+    "projects": "In whose name leases are asked for, who belongs to it, and what each may have.",
     "registries": "Logins at private image registries.",
     "health": "For machines: is it up, is it ready, what does it measure.",
 }

@@ -16,6 +16,10 @@ from leasing.schema.lease import LeaseRequest
 from leasing.service import requesting
 from leasing.service.principal import Principal
 from leasing.settings.limits import LimitSettings
+from leasing.states import Priority
+
+DEPENDS = {"priority": ("project",)}
+"""Fields whose rule is another's: the highest class is the project's."""
 
 
 class Typed(BaseModel):
@@ -32,12 +36,17 @@ class Typed(BaseModel):
     idle: str = ""
     port: str = ""
     env: str = ""
+    project: str = ""
+    priority: str = ""
+    preemptible: str = ""
+    """Ticked or not."""
     once: str = Field(default_factory=lambda: secrets.token_urlsafe(12))
     """Sent along unseen: the same form sent twice asks once, a changed one asks anew."""
 
     def only(self, field: str) -> Typed:
-        """As if nothing else had been filled in."""
-        return Typed.model_validate({field: getattr(self, field)})
+        """As if nothing else had been filled in but what its rule depends on."""
+        fields = (field, *DEPENDS.get(field, ()))
+        return Typed.model_validate({one: getattr(self, one) for one in fields})
 
     def key(self) -> str:
         """For idempotency."""
@@ -57,6 +66,9 @@ class Typed(BaseModel):
             port=_port(self.port.strip()),
             workspace=self.workspace.strip() or None,
             env=_variables(self.env),
+            project=self.project.strip() or "default",
+            priority=Priority(self.priority) if self.priority in set(Priority) else Priority.NORMAL,
+            preemptible=bool(self.preemptible),
         )
 
 
@@ -92,6 +104,9 @@ def ask(
         for field, value in typed
         if field != "once" and value.strip() and (said := trial(typed.only(field))) and said != always
     }
+    for field, others in DEPENDS.items():
+        if any(faults.get(field) == faults.get(other) for other in others):
+            faults.pop(field, None)
     raise Refused(faults if whole in faults.values() else {"": whole} | faults)
 
 

@@ -25,15 +25,21 @@ from leasing.schema.people import (
     UserPage,
     UserPatch,
 )
-from leasing.service import people
+from leasing.service import people, projects
 from leasing.units import parse_duration
 
 router = APIRouter(tags=["people"])
 
 
 @router.get("/me", summary="Who you are")
-def me(caller: Caller, core: Core) -> MeOut:
-    return MeOut(name=caller.name, role=caller.role, version=__version__, gateway_url=core.gateway_url)
+def me(unit: Unit, caller: Caller, core: Core) -> MeOut:
+    return MeOut(
+        name=caller.name,
+        role=caller.role,
+        version=__version__,
+        gateway_url=core.gateway_url,
+        projects=projects.mine(unit, principal=caller),
+    )
 
 
 @router.post(

@@ -1,4 +1,4 @@
-"""`lease admin`: people, nodes, devices and registries; for admins."""
+"""`lease admin`: people, quotas, nodes, devices and registries; for admins."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from typing import Annotated
 
 import typer
 
-from leasing.cli import show
+from leasing.cli import quotas, show
 from leasing.cli.session import App, Json, client, listing
+from leasing.errors import Invalid
 from leasing.units import format_size
 
 app = App(help="For admins.")
@@ -16,7 +17,9 @@ users = App(help="People.")
 nodes = App(help="Machines.")
 devices = App(help="GPUs.")
 registries = App(help="Logins at private image registries.")
-for group, name in ((users, "users"), (nodes, "nodes"), (devices, "devices"), (registries, "registries")):
+for group, name in (
+    (users, "users"), (quotas.limits, "quotas"), (nodes, "nodes"), (devices, "devices"), (registries, "registries"),
+):  # fmt: skip
     app.add_typer(group, name=name)
 
 Name = Annotated[str, typer.Argument(help="Its name.")]
@@ -32,7 +35,7 @@ def list_users(json: Json = False) -> None:
     listing(
         "/users",
         json,
-        ["NAME", "ROLE", "MAX DEVICES", "STATE"],
+        ["NAME", "ROLE", "STATE"],
         lambda one: [
             one["name"],
             one["role"],
@@ -91,7 +94,7 @@ def list_nodes(json: Json = False) -> None:
     listing(
         "/nodes",
         json,
-        ["NAME", "HEALTH", "INTENT", "FREE GPUS", "CPUS LEASED", "MEMORY LEASED", "NVIDIA"],
+        ["NAME", "HEALTH", "INTENT", "FREE GPUS", "CPUS LEASED", "MEMORY LEASED", "NVIDIA", "LABELS"],
         lambda one: [
             one["name"],
             one["health"],
@@ -100,9 +103,30 @@ def list_nodes(json: Json = False) -> None:
             f"{one['cpus_used']:g} of {one['cpus']:g}",
             f"{format_size(one['memory_used_bytes'])} of {format_size(one['memory_bytes'])}",
             one["gpu"],
+            show.labels(one.get("labels", {})),
         ],
         empty="No node has joined.",
     )
+
+
+@nodes.command("label")
+def label_node(
+    name: Name, changes: Annotated[list[str], typer.Argument(help="KEY=VALUE sets, KEY- takes away.")]
+) -> None:
+    """Say what a node is, for leases that ask for it with --label."""
+    wanted: dict[str, str | None] = {}
+    for change in changes:
+        key, equals, value = change.partition("=")
+        if not equals and not key.endswith("-"):
+            raise Invalid(
+                f"{change[:60]!r} is neither KEY=VALUE nor KEY-.",
+                hint=f"For example: lease admin nodes label {name} disk=fast",
+            )
+        wanted[key if equals else key[:-1]] = value if equals else None
+    with client() as session:
+        page = session.call("PATCH", _at("nodes", name), json={"labels": wanted})
+    labels = next(one["labels"] for one in page["items"] if one["name"] == name)
+    print(f"Node {name} has {show.labels(labels) or 'no labels'}.")
 
 
 @nodes.command("cordon")

@@ -19,6 +19,8 @@ FILES = {
     "execute": ("exec",),
     "offers": ("offers", "images", "queue"),
     "reserve": ("reserve",),
+    "projects": ("projects",),
+    "quotas": ("quota",),
     "demo": ("demo",),
     "login": ("login", "logout", "whoami", "token", "tokens"),
     "admin": ("admin",),

@@ -78,6 +78,11 @@ def expected(one: Mapping[str, Any], *, now: datetime | None = None) -> str:
     return f"{soon}, {last}" if soon else last
 
 
+def labels(found: Mapping[str, str]) -> str:
+    """`disk=fast,zone=b`"""
+    return ",".join(f"{key}={value}" for key, value in sorted(found.items()))
+
+
 def plain(text: str) -> str:
     """On one line and without control characters: a command or an engine's message may hold any."""
     return "".join(sign if sign.isprintable() else " " for sign in text)

@@ -45,7 +45,20 @@ def up(  # noqa: PLR0917 - Typer makes every one an option of its own
     port: Annotated[int | None, typer.Option(help="Port of the application, to be its endpoint.")] = None,
     workspace: Annotated[str | None, typer.Option(help="Persistent volume at /workspace.")] = None,
     env: Annotated[list[str] | None, typer.Option(help="NAME=VALUE; may be given again.")] = None,
-    project: Annotated[str, typer.Option(help="What it is for.")] = "default",
+    project: Annotated[str, typer.Option(help="In whose name: lease projects")] = "default",
+    priority: Annotated[str, typer.Option(help="Class in the queue: low, normal, high")] = "normal",
+    preemptible: Annotated[
+        bool,
+        typer.Option("--preemptible", help="May be suspended when others need its place; goes on later."),
+    ] = False,
+    node: Annotated[str | None, typer.Option(help="Only on the node of that name.")] = None,
+    label: Annotated[
+        list[str] | None, typer.Option(help="KEY=VALUE: only on nodes with it; may be given again.")
+    ] = None,
+    reservation: Annotated[str | None, typer.Option(help="Use what is reserved: lease reserve")] = None,
+    at_least: Annotated[
+        str | None, typer.Option(help="A reservation may cut its time down to this: 1h")
+    ] = None,
     wait: Annotated[bool, typer.Option("--queue/--no-wait", help="Wait for room, or refuse at once.")] = True,
     detach: Annotated[bool, typer.Option("--detach", "-d", help="Ask, and do not watch.")] = False,
     json: Json = False,
@@ -57,8 +70,9 @@ def up(  # noqa: PLR0917 - Typer makes every one an option of its own
     with sdk() as platform:
         lease = platform.up(
             name=name, image=image, gpu=gpu, cpus=cpus, memory=memory, shm=shm, ttl=for_, until=ends,
-            idle_timeout=idle, command=command or None, env=_environment(env or []), port=port, workspace=workspace,
-            project=project, wait=wait,
+            idle_timeout=idle, command=command or None, env=_pairs(env, "--env EPOCHS=3"), port=port,
+            workspace=workspace, project=project, priority=priority, preemptible=preemptible, node=node,
+            labels=_pairs(label, "--label disk=fast"), reservation=reservation, at_least=at_least, wait=wait,
         )  # fmt: skip
         follow(lease, detach=detach, json=json)
 
@@ -77,12 +91,12 @@ def follow(lease: Lease, *, detach: bool, json: bool) -> None:
         raise typer.Exit(INTERRUPTED)
 
 
-def _environment(pairs: list[str]) -> dict[str, str]:
+def _pairs(pairs: list[str] | None, example: str) -> dict[str, str]:
     found = {}
-    for pair in pairs:
+    for pair in pairs or []:
         name, equals, value = pair.partition("=")
         if not equals or not name:
-            raise Invalid(f"{pair[:60]!r} is not NAME=VALUE.", hint="For example: --env EPOCHS=3")
+            raise Invalid(f"{pair[:60]!r} is not NAME=VALUE.", hint=f"For example: {example}")
         found[name] = value
     return found
 

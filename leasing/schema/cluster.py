@@ -9,6 +9,7 @@ from uuid import UUID
 from pydantic import Field, model_validator
 
 from leasing.schema.base import Request, Wire
+from leasing.schema.lease import Label, LabelValue
 
 
 class NodeOut(Wire):
@@ -21,6 +22,7 @@ class NodeOut(Wire):
     health: str
     health_reason: str
     intent: str
+    labels: dict[str, str] = Field(default_factory=dict)
     cpus: float
     cpus_used: float
     memory_bytes: int
@@ -39,7 +41,18 @@ class NodePage(Wire):
 
 
 class NodePatch(Request):
-    intent: str = Field(pattern="^(open|cordoned)$")
+    """Only what is given changes: its intent, and single labels."""
+
+    intent: str | None = Field(None, pattern="^(open|cordoned)$")
+    labels: dict[Label, LabelValue | None] = Field(
+        default_factory=dict, max_length=64, description="Set to a value, or taken away by null."
+    )
+
+    @model_validator(mode="after")
+    def _something(self) -> NodePatch:
+        if self.intent is None and not self.labels:
+            raise ValueError("give intent, labels or both")
+        return self
 
 
 class DeviceStateOut(Wire):
@@ -102,6 +115,8 @@ class OfferOut(Wire):
     """What is free on one node now, and when the rest frees."""
 
     node: str
+    labels: dict[str, str] = Field(default_factory=dict)
+    """A lease may ask for them."""
     cpus_free: float
     cpus: float
     memory_free_bytes: int

@@ -8,6 +8,7 @@ from uuid import UUID
 from pydantic import Field
 
 from leasing.schema.base import Request, Wire
+from leasing.schema.project import MyProjectOut
 
 
 class UserOut(Wire):
@@ -76,3 +77,4 @@ class MeOut(Wire):
     role: str
     version: str
     gateway_url: str
+    projects: list[MyProjectOut] = Field(default_factory=list)

@@ -1,15 +1,16 @@
-"""What admins do: people, machines, registries. `Client.admin` holds one."""
+"""What admins do: people, projects, machines, registries. `Client.admin` holds one."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 from leasing.schema.cluster import DevicePage, DeviceStateOut, NodeOut, NodePage, RegistryOut, RegistryPage
 from leasing.schema.lease import EventOut, EventPage
 from leasing.schema.people import UserOut, UserPage
+from leasing.schema.project import ProjectIn, ProjectOut, ProjectPatch, QuotaIn, QuotaOut
 from leasing.sdk.transport import Transport, at
-from leasing.sdk.wire import ask
+from leasing.sdk.wire import ask, body
 
 Intent = Literal["open", "cordoned"]
 PAGE = 500
@@ -26,16 +27,19 @@ class Admin:
 
     def create_user(self, name: str, *, role: str = "developer") -> UserOut:
         """Raises `Invalid`, `Conflict`."""
-        body = {"name": name, "role": role}
-        return ask(self._transport, UserOut, "POST", "/users", json=body)
+        asked = {"name": name, "role": role}
+        return ask(self._transport, UserOut, "POST", "/users", json=asked)
 
     def change_user(self, name: str, **changes: Any) -> UserOut:
         """Of `role` and `disabled`, what is given. Raises `NotFound`."""
         return ask(self._transport, UserOut, "PATCH", at("users", name), json=changes)
 
-    def change_node(self, name: str, intent: Intent) -> NodeOut:
-        """On a cordoned one nothing new is placed. Raises `NotFound`."""
-        page = ask(self._transport, NodePage, "PATCH", at("nodes", name), json={"intent": intent})
+    def change_node(
+        self, name: str, intent: Intent | None = None, *, labels: Mapping[str, str | None] | None = None
+    ) -> NodeOut:
+        """On a cordoned one nothing new is placed; a label that is None is taken away. Raises `NotFound`, `Invalid`."""
+        asked = ({"intent": intent} if intent else {}) | ({"labels": dict(labels)} if labels else {})
+        page = ask(self._transport, NodePage, "PATCH", at("nodes", name), json=asked)
         return next(node for node in page.items if node.name == name)
 
     def change_device(self, uuid: str, intent: Intent) -> DeviceStateOut:
@@ -48,14 +52,40 @@ class Admin:
         page = ask(self._transport, DevicePage, "PATCH", at("devices", uuid), json={"clear": True})
         return next(device for device in page.items if device.uuid == uuid)
 
+    def create_project(self, name: str, **facts: Any) -> ProjectOut:
+        """Of `weight`, `open` and `top_priority`, what is not as usual. Raises `Invalid`, `NameTaken`."""
+        asked = body(ProjectIn, {"name": name} | facts)
+        return ask(self._transport, ProjectOut, "POST", "/projects", json=asked)
+
+    def change_project(self, name: str, **changes: Any) -> ProjectOut:
+        """Of `weight`, `open` and `top_priority`, what is given. Raises `NotFound`, `Invalid`."""
+        asked = body(ProjectPatch, changes)
+        return ask(self._transport, ProjectOut, "PATCH", at("projects", name), json=asked)
+
+    def delete_project(self, name: str) -> None:
+        """Raises `NotFound`, and `Conflict` once anything was leased in its name."""
+        self._transport.call("DELETE", at("projects", name))
+
+    def set_quota(self, subject: str, **limits: Any) -> QuotaOut:
+        """All limits of `users/NAME` or `projects/NAME`: `max_devices`, `max_leases`, `device_hours`, `window_hours`.
+
+        What is left out is not limited, or, for users, as the platform's default. Raises `NotFound`, `Invalid`.
+        """
+        asked = body(QuotaIn, limits)
+        return ask(self._transport, QuotaOut, "PUT", _quota(subject), json=asked)
+
+    def clear_quota(self, subject: str) -> None:
+        """Users then have the platform's defaults, projects no limit. Raises `NotFound`, `Invalid`."""
+        self._transport.call("DELETE", _quota(subject))
+
     def registries(self) -> list[RegistryOut]:
         """Which logins at private image registries there are; never their secrets."""
         return ask(self._transport, RegistryPage, "GET", "/registries").items
 
     def add_registry(self, host: str, username: str, secret: str) -> RegistryOut:
         """Store a login, or replace it."""
-        body = {"host": host, "username": username, "secret": secret}
-        return ask(self._transport, RegistryOut, "POST", "/registries", json=body)
+        asked = {"host": host, "username": username, "secret": secret}
+        return ask(self._transport, RegistryOut, "POST", "/registries", json=asked)
 
     def remove_registry(self, host: str) -> None:
         """Raises `NotFound`."""
@@ -70,3 +100,8 @@ class Admin:
             if page.next is None:
                 return
             wanted["after"] = page.next
+
+
+def _quota(subject: str) -> str:
+    kind, _, name = subject.partition("/")
+    return at("quotas", kind, name)

@@ -23,6 +23,7 @@ from leasing.schema.cluster import (
 )
 from leasing.schema.lease import LeaseOut, LeasePage, LeaseRequest, QueueEntryOut, QueuePage
 from leasing.schema.people import MeOut, SigninLinkOut, TokenOut, TokenPage
+from leasing.schema.project import MemberIn, ProjectOut, ProjectPage, QuotaOut, QuotaPage
 from leasing.schema.reservation import ReservationOut, ReservationPage, ReservationRequest
 from leasing.sdk import credentials as kept
 from leasing.sdk.admin import Admin
@@ -139,8 +140,27 @@ class Client:
         """The GPUs, and what may be done with each."""
         return ask(self.transport, DevicePage, "GET", "/devices").items
 
+    def projects(self, *, everyone: bool = False) -> list[ProjectOut]:
+        """Yours, and those that are open to all; for admins `everyone` gives every one."""
+        params = {"everyone": everyone}
+        return ask(self.transport, ProjectPage, "GET", "/projects", params=params).items
+
+    def set_member(self, project: str, user: str, role: str = "developer") -> ProjectOut:
+        """Let somebody in, or change their role; for its owners. Raises `NotFound`, `NotAllowed`, `Invalid`."""
+        asked = body(MemberIn, {"role": role})
+        return ask(self.transport, ProjectOut, "PUT", at("projects", project, "members", user), json=asked)
+
+    def remove_member(self, project: str, user: str) -> None:
+        """Their leases go on. Raises `NotFound`, `NotAllowed`."""
+        self.transport.call("DELETE", at("projects", project, "members", user))
+
+    def quotas(self, *, everyone: bool = False) -> list[QuotaOut]:
+        """Your and your projects' limits, and what counts against them; for admins `everyone`: all that were set."""
+        params = {"everyone": everyone}
+        return ask(self.transport, QuotaPage, "GET", "/quotas", params=params).items
+
     def me(self) -> MeOut:
-        """Who you are, and which version answers."""
+        """Who you are, where you may lease, and which version answers."""
         return ask(self.transport, MeOut, "GET", "/me")
 
     def tokens(self) -> list[TokenOut]:

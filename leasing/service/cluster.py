@@ -80,6 +80,7 @@ def nodes(session: Session, *, now: datetime) -> NodePage:
                 health=node.health,
                 health_reason=node.health_reason,
                 intent=node.intent,
+                labels=node.labels,
                 cpus=usage.cpus_millis / 1000,
                 cpus_used=usage.cpus_used_millis / 1000,
                 memory_bytes=usage.memory_bytes,

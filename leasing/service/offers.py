@@ -45,6 +45,7 @@ def offers(session: Session, *, now: datetime) -> OfferPage:
         items=[
             OfferOut(
                 node=node.name,
+                labels=node.labels,
                 cpus_free=(usage.cpus_millis - usage.cpus_used_millis) / 1000,
                 cpus=usage.cpus_millis / 1000,
                 memory_free_bytes=usage.memory_bytes - usage.memory_used_bytes,

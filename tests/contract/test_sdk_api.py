@@ -38,6 +38,15 @@ METHODS = {
     "book_reservation": Client.reserve,
     "show_reservation": Client.reservation,
     "cancel_reservation": Client.cancel_reservation,
+    "list_projects": Client.projects,
+    "create_project": "admin.create_project",
+    "change_project": "admin.change_project",
+    "delete_project": "admin.delete_project",
+    "set_member": Client.set_member,
+    "remove_member": Client.remove_member,
+    "list_quotas": Client.quotas,
+    "set_quota": "admin.set_quota",
+    "clear_quota": "admin.clear_quota",
     "list_nodes": Client.nodes,
     "change_node": "admin.change_node",
     "list_devices": Client.devices,
@@ -254,6 +263,37 @@ def test_a_reservation_from_booking_to_cancelling(ada: Client, root: Client, api
             ada.reserve(**wishes)
     with pytest.raises(errors.NotFound):
         ada.reservation("nosuch")
+
+
+def test_projects_quotas_and_where_a_lease_is_to_be(ada: Client, root: Client) -> None:
+    made = root.admin.create_project("vision", weight=2, top_priority="high")
+    assert (made.name, made.weight, made.members) == ("vision", 2, [])
+    assert root.admin.change_project("vision", weight=3).weight == 3
+    assert [one.user for one in root.set_member("vision", "ada", "owner").members] == ["ada"]
+    assert [one.name for one in ada.projects()] == ["default", "vision"]
+    assert [one.name for one in ada.me().projects] == ["vision", "default"]
+    assert root.admin.change_node("local", labels={"disk": "fast"}).labels == {"disk": "fast"}
+    assert root.admin.set_quota("projects/vision", max_devices=1.5).max_devices == 1.5
+    assert [one.subject for one in ada.quotas()] == ["users/ada", "projects/vision"]
+    assert [one.subject for one in root.quotas(everyone=True)] == ["projects/vision"]
+    where: dict[str, Any] = {"node": "local", "labels": {"disk": "fast"}}
+    lease = ada.up(
+        image=IMAGE, gpu="1", project="vision", priority="high", preemptible=True, at_least="1h", **where
+    )
+    asked = lease.facts.request
+    assert (asked.priority, asked.preemptible, asked.node, asked.labels, asked.at_least_seconds) == (
+        "high", True, "local", {"disk": "fast"}, 3600,
+    )  # fmt: skip
+    with pytest.raises(errors.OverQuota, match=r"2 devices for project vision; the limit is 1\.5"):
+        ada.up(image=IMAGE, gpu="1", project="vision")
+    root.admin.clear_quota("projects/vision")
+    ada.remove_member("vision", "ada")
+    with pytest.raises(errors.NotAllowed, match="may not lease in project vision"):
+        ada.up(image=IMAGE, project="vision")
+    with pytest.raises(errors.Conflict, match="1 live lease"):
+        root.admin.delete_project("vision")
+    root.admin.create_project("brief")
+    root.admin.delete_project("brief")
 
 
 def test_signing_in_and_tokens(api: Served, ada: Client, root: Client) -> None:
