@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from collections.abc import Iterator
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -15,7 +17,7 @@ from leasing.errors import DriverError
 from leasing.settings.docker import DockerSettings
 from tests.support import gpus
 from tests.support.engines import SecondEngine
-from tests.support.nvml import FakeNvml
+from tests.support.nvml import GIB, FakeNvml
 from tests.support.stack import Stack, running, until
 
 pytestmark = [
@@ -26,6 +28,7 @@ pytestmark = [
 ]
 INSTALLATION = "9b0e5eed"
 """Nobody else is on that engine, so any will do."""
+SMALL = ("--cpus", "0.1", "--memory", "64M", "--image", gpus.IMAGE)
 
 
 @pytest.fixture(scope="module")
@@ -117,8 +120,13 @@ def test_an_unknown_device_fails_in_clear_words_and_leaves_nothing(driver: Docke
 @pytest.fixture
 def stack(engine: SecondEngine, driver: DockerDriver, nvml: FakeNvml) -> Iterator[Stack]:
     """A platform on that engine, whose sampler sees the same eight devices."""
-    quota = {"LEASING_LIMITS_DEVICES_PER_USER": "16"}
-    with running(engine.environment | nvml.environment() | quota) as made:
+    quick = {
+        "LEASING_LIMITS_DEVICES_PER_USER": "16",
+        "LEASING_HANDOVER_PATIENCE_SECONDS": "2",
+        "LEASING_DEVICE_MEMORY_WARN_SECONDS": "1",
+        "LEASING_DEVICE_MEMORY_STOP_SECONDS": "3",
+    }
+    with running(engine.environment | nvml.environment() | quick) as made:
         until(
             lambda: len(made.json("admin", "devices", "ls")["items"]) == 8, what="the sampler's first report"
         )
@@ -129,10 +137,9 @@ def stack(engine: SecondEngine, driver: DockerDriver, nvml: FakeNvml) -> Iterato
 
 
 def test_leases_of_the_platform_see_exactly_their_own(stack: Stack, engine: SecondEngine) -> None:
-    small = ("--cpus", "0.1", "--memory", "64M", "--image", gpus.IMAGE)
     granted: dict[str, list[str]] = {}
     for name, count in (("pair", 2), ("rest", 6)):
-        stack.lease("up", name, "--gpu", str(count), *small, "--", "sleep", "600")
+        stack.lease("up", name, "--gpu", str(count), *SMALL, "--", "sleep", "600")
         granted[name] = sorted(device["uuid"] for device in stack.json("show", name)["devices"])
         assert len(granted[name]) == count
     assert not set(granted["pair"]) & set(granted["rest"])
@@ -144,16 +151,68 @@ def test_leases_of_the_platform_see_exactly_their_own(stack: Stack, engine: Seco
 
 
 def test_leases_that_share_a_device_both_see_it_and_no_other(stack: Stack) -> None:
-    small = ("--cpus", "0.1", "--memory", "64M", "--image", gpus.IMAGE)
     held = {}
     for name, ask in (("half", "0.5"), ("other", "0.5"), ("third", "0.5")):
-        stack.lease("up", name, "--gpu", ask, *small, "--", "sleep", "600")
+        stack.lease("up", name, "--gpu", ask, *SMALL, "--", "sleep", "600")
         (device,) = stack.json("show", name)["devices"]
         held[name] = device["uuid"]
         assert device["share"] == 500
         assert stack.lease("exec", name, "--", *gpus.SHOW).stdout.split() == [device["uuid"]]
     assert held["half"] == held["other"] != held["third"]
     assert "0.5 of one NVIDIA A100" in stack.lease("offers").stdout
-    stack.lease("up", "all", "--gpu", "8", "--detach", *small, "--", "sleep", "600")
+    stack.lease("up", "all", "--gpu", "8", "--detach", *SMALL, "--", "sleep", "600")
     until(lambda: "it would start now with --gpu 6" in stack.lease("why", "all").stdout, what="advice")
     stack.lease("release", "all")
+
+
+def test_a_device_waits_until_nothing_of_the_last_lease_is_on_it(stack: Stack, nvml: FakeNvml) -> None:
+    """A process of the machine's own stands for what a lease may leave behind: only the engine's word ends it."""
+    stack.lease("up", "first", "--gpu", "8", *SMALL, "--", "sleep", "600")
+    uuid = nvml.uuids[3]
+    with subprocess.Popen(["sleep", "600"]) as left:
+        try:
+            nvml.change(uuid, processes=((left.pid, 2**30),))
+            stack.lease("release", "first")
+            stack.lease("up", "second", "--gpu", "8", "--detach", *SMALL, "--", "sleep", "600")
+            reason = f"process {left.pid} (sleep) is still on it"
+            until(lambda: reason in stack.lease("why", "second").stdout, what="the reason")
+            until(lambda: device(stack, uuid)["state"] == "quarantined", what="quarantine")
+            assert device(stack, uuid)["state_reason"] == reason
+            assert f"quarantined  {reason}" in stack.lease("admin", "devices", "ls").stdout
+            assert stack.state("second") == "queued"
+        finally:
+            nvml.change(uuid, processes=())
+            left.kill()
+    until(lambda: stack.state("second") == "running", what="the second lease")
+    stack.lease("release", "second")
+
+
+def test_who_takes_more_than_their_part_is_warned_and_stopped_whoever_started_it(
+    stack: Stack, engine: SecondEngine, nvml: FakeNvml
+) -> None:
+    """The process came by the engine's own exec, which the platform knows nothing of; its cgroup is the container's."""
+    for name in ("fair", "greedy"):
+        stack.lease("up", name, "--gpu", "20GB", *SMALL, "--", "sleep", "600")
+    (held,) = stack.json("show", "greedy")["devices"]
+    container = engine.docker("ps", "-q", "--filter", "label=leasing.name=greedy").strip()
+    engine.docker("exec", "-d", container, "sleep", "500")
+    listed = engine.docker("top", container, "-o", "pid,args").splitlines()
+    pid = next(int(line.split()[0]) for line in listed if line.endswith("sleep 500"))
+    try:
+        nvml.change(held["uuid"], processes=((pid, 30 * GIB),))
+        warned = until(lambda: stack.json("show", "greedy")["warning"], what="the warning")
+        assert "uses 30G of GPU" in warned
+        assert warned in stack.lease("show", "greedy").stdout
+        until(lambda: stack.state("greedy") == "ended", what="the end")
+    finally:
+        nvml.change(held["uuid"], processes=())
+    ended = stack.json("show", "greedy")
+    assert ended["reason"] == "failed"
+    assert "its part is 20G" in ended["message"]
+    assert "--gpu 30GB" in ended["message"]
+    assert stack.state("fair") == "running"
+
+
+def device(stack: Stack, uuid: str) -> dict[str, Any]:
+    listed: list[dict[str, Any]] = stack.json("admin", "devices", "ls")["items"]
+    return next(one for one in listed if one["uuid"] == uuid)
