@@ -24,6 +24,7 @@ from leasing.model import (
     Lease,
     Node,
     Project,
+    Reservation,
     Run,
     RunSample,
     Traffic,
@@ -110,6 +111,10 @@ class Rows(Collector):
         depth = metrics.QUEUE_DEPTH.new()
         depth.add_metric([], counts.get(LeaseState.QUEUED, 0))
         yield depth
+        late = metrics.RESERVATIONS_LATE.new()
+        waiting = sa.select(sa.func.count()).where(Reservation.late_since.is_not(None))
+        late.add_metric([], self._session.execute(waiting).scalar_one())
+        yield late
 
     def _devices(self) -> Iterable[Metric]:
         state, info, healthy = metrics.GPU_STATE.new(), metrics.GPU_INFO.new(), metrics.GPU_HEALTHY.new()

@@ -62,6 +62,9 @@ DATABASE_UP = Gauge(
 
 LEASES = Gauge("leasing_leases", "Leases in a state.", ("state",))
 QUEUE_DEPTH = Gauge("leasing_queue_depth", "Leases that wait for room.")
+RESERVATIONS_LATE = Gauge(
+    "leasing_reservations_late", "Reservations that have begun and whose devices others still hold."
+)
 QUEUE_WAIT = Histogram("leasing_queue_wait_seconds", "From the request to its first place.")
 START = Histogram("leasing_lease_start_seconds", "From its place to a running container.", ("phase",))
 FORECAST_ERROR = Histogram(

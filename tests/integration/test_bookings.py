@@ -13,6 +13,7 @@ from sqlalchemy.dialects.postgresql import Range
 from leasing.database import now
 from leasing.model import Device, Event, Lease, Node, Reservation, ReservedDevice
 from leasing.states import LeaseState
+from monitoring import collector
 from scheduler.reconcile import bookings
 from tests.support.calendar import add_node, book
 from tests.support.cluster import Cluster
@@ -143,6 +144,7 @@ def test_somebody_has_not_left(cluster: Cluster) -> None:
     look(cluster)
     assert since is not None
     assert read(cluster, made)[0].late_since == since
+    assert _late(cluster) == 1
     (message,) = told(cluster, "late")
     assert message.startswith(
         "reservation review waits for its devices: GPU 0 is still held by lease stranger of ada"
@@ -152,6 +154,14 @@ def test_somebody_has_not_left(cluster: Cluster) -> None:
     look(cluster)
     assert read(cluster, made)[0].late_since is None
     assert len(told(cluster, "ready")) == 1
+    assert _late(cluster) == 0
+
+
+def _late(cluster: Cluster) -> float:
+    """As Prometheus would read it."""
+    with cluster.sessions() as session:
+        lines = collector.render(session).decode().splitlines()
+    return next(float(line.split()[1]) for line in lines if line.startswith("leasing_reservations_late "))
 
 
 def test_its_own_leases_keep_it_from_nothing(cluster: Cluster) -> None:
