@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import select
 import threading
+import time
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
+from typing import cast
 
 import psycopg
 import sqlalchemy as sa
 from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
+from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.orm import Session, sessionmaker
+from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -22,6 +26,8 @@ EVENTS = "leasing_event"
 
 GRANTS = "leasing_grants"
 """Channel on which every change to who may reach which endpoint is announced."""
+
+PING_AFTER_SECONDS = 1.0
 
 Sessions = sessionmaker[Session]
 
@@ -40,18 +46,42 @@ def plain_url(url: str) -> str:
 
 
 def create_engine(url: str, application_name: str, *, pool_size: int = 10) -> sa.Engine:
-    """An engine whose connections say who holds them, and never wait longer than 10 s for a lock."""
-    return sa.create_engine(
+    """An engine whose connections say who holds them, and never wait longer than 10 s for a lock.
+
+    The connection used last is used next: its statements are prepared already. One that the server has left, or that
+    has rested for a while, is asked whether it still works before it is used; one in constant use is not.
+    """
+    engine = sa.create_engine(
         driver_url(url),
         pool_size=pool_size,
         max_overflow=pool_size,
-        pool_pre_ping=True,
+        pool_use_lifo=True,
         connect_args={
             "application_name": application_name,
             "connect_timeout": 5,
             "options": "-c lock_timeout=10s -c idle_in_transaction_session_timeout=60s -c timezone=UTC",
         },
     )
+    sa.event.listen(engine, "checkin", _rests)
+    sa.event.listen(engine, "checkout", _works)
+    return engine
+
+
+def _rests(_: DBAPIConnection | None, record: ConnectionPoolEntry) -> None:
+    record.info["rests_since"] = time.monotonic()
+
+
+def _works(connection: DBAPIConnection, record: ConnectionPoolEntry, _: PoolProxiedConnection) -> None:
+    """Have a connection that no longer works, and with it all that rest, replaced by new ones."""
+    found = cast("psycopg.Connection[object]", connection)
+    rested = time.monotonic() - record.info.get("rests_since", time.monotonic())
+    try:
+        # an idle connection has nothing to read but its end
+        if rested > PING_AFTER_SECONDS or select.select([found.fileno()], [], [], 0)[0]:
+            found.execute("")
+            found.rollback()
+    except psycopg.OperationalError as error:
+        raise sa.exc.InvalidatePoolError(str(error)) from error
 
 
 def sessions(engine: sa.Engine) -> Sessions:

@@ -5,14 +5,25 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from leasing.errors import Stale
 from leasing.model import Lease
-from leasing.states import LeaseState
+from leasing.service import transitions
+from leasing.service.transitions import Move
+from leasing.states import Cause, LeaseState
+
+ACTOR = "starter"
+
+FREE = sa.text("""
+    SELECT id, state FROM lease
+    WHERE state = ANY (CAST(:states AS text[]))
+        AND (claim_until IS NULL OR claim_until < :now) AND (retry_at IS NULL OR retry_at <= :now)
+    ORDER BY arrival LIMIT :limit FOR NO KEY UPDATE SKIP LOCKED
+""")
 
 
 @dataclass(frozen=True)
@@ -28,34 +39,29 @@ def take(
 ) -> list[Lease]:
     """Up to `limit` unclaimed leases in those states, now claimed; first come first. Rows that others hold are skipped.
 
-    Fewer rows than there are may come back, so an empty result says nothing about the queue.
+    Placed ones are starting from here on: a claim on them is their start. Fewer rows than there are may come back, so
+    an empty result says nothing about the queue.
     """
-    leases = (
-        session.execute(
-            sa.select(Lease)
-            .where(
-                Lease.state.in_(states),
-                sa.or_(Lease.claim_until.is_(None), Lease.claim_until < now),
-                sa.or_(Lease.retry_at.is_(None), Lease.retry_at <= now),
-            )
-            .order_by(Lease.arrival)
-            .limit(limit)
-            .with_for_update(skip_locked=True, key_share=True)
+    found = session.execute(FREE, {"states": [*states], "limit": limit, "now": now}).all()
+    placed = [lease_id for lease_id, state in found if state == LeaseState.PLACED]
+    transitions.move_many(
+        session, [Move(lease_id, "a worker took up its start") for lease_id in placed], LeaseState.PLACED,
+        LeaseState.STARTING, Cause.STARTER, now=now, actor=ACTOR,
+    )  # fmt: skip
+    if not found:
+        return []
+    leases = session.execute(
+        sa.update(Lease)
+        .where(Lease.id.in_([lease_id for lease_id, _ in found]))
+        .values(
+            claim_owner=owner,
+            claim_token=sa.func.gen_random_uuid(),
+            claim_until=now + timedelta(seconds=seconds),
         )
-        .scalars()
-        .all()
-    )
-    for lease in leases:
-        hold(lease, owner=owner, seconds=seconds, now=now)
-    session.flush()
-    return list(leases)
-
-
-def hold(lease: Lease, *, owner: str, seconds: int, now: datetime) -> None:
-    """Claim a row that this transaction has locked."""
-    lease.claim_owner = owner
-    lease.claim_token = uuid4()
-    lease.claim_until = now + timedelta(seconds=seconds)
+        .returning(Lease),
+        execution_options={"synchronize_session": False, "populate_existing": True},
+    ).scalars()
+    return sorted(leases, key=lambda lease: lease.arrival)
 
 
 def of(lease: Lease) -> Claim:

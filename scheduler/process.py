@@ -38,6 +38,10 @@ ROLE = "scheduler"
 STOP_SECONDS = 5.0
 PLAN_REST_SECONDS = 0.02
 """Between two plans: requests that come together are planned together, in one commit."""
+WORK_REST_SECONDS = 0.02
+"""Between two looks for work: leases released together are taken up together."""
+FOLLOW_REST_SECONDS = 0.1
+"""Between two comparisons with an engine, and between two rounds of notices: nobody waits for them."""
 
 
 class Scheduler:
@@ -79,10 +83,16 @@ class Scheduler:
 
         beat, keep = parts.BEAT_SECONDS, settings.claim_seconds / 3
         self._plan = Loop("plan", self._plan_once, interval=settings.plan_seconds, rest=PLAN_REST_SECONDS)
-        self._work = Loop("work", self._workers.dispatch, interval=settings.work_seconds)
+        self._work = Loop(
+            "work", self._workers.dispatch, interval=settings.work_seconds, rest=WORK_REST_SECONDS
+        )
         self._reclaim = Loop("reclaim", self._reclaimer.run_once, interval=settings.reclaim_seconds)
-        self._compare = Loop("compare", self._compare_once, interval=settings.reconcile_seconds)
-        self._notices = Loop("notices", self._tell, interval=settings.reconcile_seconds)
+        self._compare = Loop(
+            "compare", self._compare_once, interval=settings.reconcile_seconds, rest=FOLLOW_REST_SECONDS
+        )
+        self._notices = Loop(
+            "notices", self._tell, interval=settings.reconcile_seconds, rest=FOLLOW_REST_SECONDS
+        )
         self._loops = Group(
             [
                 self._plan,

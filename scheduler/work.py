@@ -11,13 +11,11 @@ from functools import partial
 from sqlalchemy.orm import Session
 
 from leasing.database import Sessions, now
-from leasing.service import transitions
 from leasing.settings.scheduler import SchedulerSettings
-from leasing.states import TRANSITIONAL, Cause, LeaseState
+from leasing.states import TRANSITIONAL, LeaseState
 from scheduler import claims, jobs
 from scheduler.claims import Claim
 from scheduler.jobs import Job
-from scheduler.starting import ACTOR as STARTER
 from scheduler.starting import Starter
 from scheduler.stopping import Stopper
 
@@ -81,14 +79,6 @@ class Workers:
             now=moment,
         )
         self._more = len(leases) >= free
-        for lease in leases:
-            if lease.state == LeaseState.PLACED:
-                transitions.move(
-                    session, lease, LeaseState.STARTING, Cause.STARTER,
-                    now=moment, actor=STARTER, message="a worker took up its start",
-                )  # fmt: skip
-                claims.hold(lease, owner=self._owner, seconds=self._settings.claim_seconds, now=moment)
-        session.flush()
         found = jobs.of(session, leases, self._installation)
         return [
             (

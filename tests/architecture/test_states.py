@@ -28,8 +28,7 @@ def _writes(tree: ast.AST) -> Iterator[int]:
             ]
         elif isinstance(node, ast.AnnAssign | ast.AugAssign):
             targets = [node.target]
-        if any(_is_state_of_lease(target) for target in targets):
-            yield node.lineno
+        yield from (target.lineno for target in targets if _is_state_of_lease(target))
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "values":
             keys = {word.arg for word in node.keywords}
             if "state" in keys and re.search(r"\b(update|insert)\(Lease\)", ast.unparse(node.func)):
