@@ -12,15 +12,14 @@ from sqlalchemy.orm import Session
 from leasing.database import now
 from leasing.errors import Conflict, DiskFull, Gone, OverQuota
 from leasing.model import Allocation, Event, Lease, Run
-from leasing.service import leases, suspension, transitions
+from leasing.service import transitions
 from leasing.settings.limits import LimitSettings
 from leasing.states import Cause, Goal, LeaseState, SuspendReason
 from scheduler.reclaim import Reclaimer
 from scheduler.reconcile import images, kept, nodes, notices
 from scheduler.reconcile.orphans import Orphans
-from tests.support.cluster import IMAGE, Cluster
+from tests.support.cluster import IMAGE, LIMITS, Cluster
 
-LIMITS = LimitSettings(devices_per_user=1000, leases_per_user=1000)
 FILE = "/home/lease/model"
 
 
@@ -31,19 +30,12 @@ def cluster(database_url: str) -> Iterator[Cluster]:
 
 
 def suspend(cluster: Cluster, lease: Lease) -> Lease:
-    cluster.change(
-        lease.id, lambda session, row, at: suspension.suspend(session, row, principal=cluster.ada, now=at)
-    )
+    cluster.suspend(lease.id)
     return cluster.lease(lease.id)
 
 
 def resume(cluster: Cluster, lease: Lease, limits: LimitSettings = LIMITS) -> Lease:
-    cluster.change(
-        lease.id,
-        lambda session, row, at: suspension.resume(
-            session, row, principal=cluster.ada, limits=limits, now=at
-        ),
-    )
+    cluster.resume(lease.id, limits)
     return cluster.lease(lease.id)
 
 
@@ -72,7 +64,7 @@ def suspended(cluster: Cluster, **wishes: object) -> Lease:
 
 
 def name(cluster: Cluster, lease: Lease, generation: int) -> str:
-    return f"leasing-{cluster.installation}-{lease.id.hex[:12]}-{generation}"
+    return cluster.container(lease.id, generation)
 
 
 def on_engine(cluster: Cluster) -> tuple[list[tuple[str, str]], list[str], list[str]]:
@@ -453,8 +445,6 @@ def test_kept_files_make_no_room_and_are_nobody_else_s_image(cluster: Cluster) -
 def test_giving_back_a_lease_that_has_run_is_no_cancelling(cluster: Cluster) -> None:
     lease = suspended(cluster)
     resume(cluster, lease)
-    cluster.change(
-        lease.id, lambda session, row, at: leases.release(session, row, principal=cluster.ada, now=at)
-    )
+    cluster.release(lease.id)
     over = cluster.lease(lease.id)
     assert (over.reason, over.message) == ("released", "ada released it")

@@ -17,7 +17,7 @@ from leasing.drivers.docker import DockerDriver
 from leasing.drivers.fake import FakeDriver
 from leasing.model import Device, DeviceUsage, Lease, Node, NodeUsage, TokenKind, User
 from leasing.schema.lease import LeaseRequest
-from leasing.service import cluster, installation, leases, people, requesting
+from leasing.service import cluster, installation, leases, people, requesting, suspension
 from leasing.service.principal import Principal
 from leasing.settings.docker import DockerSettings
 from leasing.settings.limits import LimitSettings
@@ -32,6 +32,7 @@ from scheduler.work import Workers
 from tests.support.images import ensure_busybox
 
 IMAGE = "leasing-test/image:1"
+LIMITS = LimitSettings(devices_per_user=1000, leases_per_user=1000)
 
 
 @dataclass
@@ -85,7 +86,7 @@ class Cluster:
                 session,
                 LeaseRequest.model_validate(facts | wishes),
                 principal=self.ada,
-                limits=LimitSettings(devices_per_user=1000, leases_per_user=1000),
+                limits=LIMITS,
                 idempotency_key=None,
                 now=now(session),
             )
@@ -140,8 +141,22 @@ class Cluster:
             lambda session, lease, moment: leases.release(session, lease, principal=self.ada, now=moment),
         )
 
-    def container(self, lease_id: UUID) -> str:
-        return f"leasing-{self.installation}-{lease_id.hex[:12]}-1"
+    def suspend(self, lease_id: UUID) -> None:
+        self.change(
+            lease_id,
+            lambda session, lease, moment: suspension.suspend(session, lease, principal=self.ada, now=moment),
+        )
+
+    def resume(self, lease_id: UUID, limits: LimitSettings = LIMITS) -> None:
+        self.change(
+            lease_id,
+            lambda session, lease, moment: suspension.resume(
+                session, lease, principal=self.ada, limits=limits, now=moment
+            ),
+        )
+
+    def container(self, lease_id: UUID, generation: int = 1) -> str:
+        return f"leasing-{self.installation}-{lease_id.hex[:12]}-{generation}"
 
 
 @contextmanager
@@ -161,6 +176,9 @@ def on_docker(url: str, settings: SchedulerSettings | None = None, **facts: int)
                 driver.remove(container.id, network=None)
             for network in driver.networks(made.installation):
                 driver.remove_network(network)
+            for image in driver.images():
+                if image.kept_by(made.installation):
+                    driver.remove_image(image.id)
             driver.close()
 
 
