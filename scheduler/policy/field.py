@@ -62,6 +62,8 @@ class Field:
                 self.model[node, index] = device.model
         self.all_cpus = np.maximum(self.cpus, 1.0)
         self.all_shares = np.maximum((self.model != NO_DEVICE).sum(axis=1) * float(WHOLE), 1.0)
+        self._models = int(self.model.max(initial=NO_DEVICE)) + 1
+        self._chosen: dict[frozenset[int], NDArray[np.bool_]] = {}
         self.changes: list[int] = []
         """Every node that something was taken from or given back to, in order: what a cache has to look at again."""
 
@@ -84,5 +86,13 @@ class Field:
         fits = (self.share[nodes] >= want.share) & (self.device_memory[nodes] >= want.device_memory_bytes)
         fits &= self.model[nodes] != NO_DEVICE
         if want.models is not None:
-            fits &= np.isin(self.model[nodes], list(want.models))
+            fits &= self._among(want.models)[self.model[nodes]]
         return fits
+
+    def _among(self, models: frozenset[int]) -> NDArray[np.bool_]:
+        """For each model whether it is one of these; the last stands for no device."""
+        found = self._chosen.get(models)
+        if found is None:
+            found = self._chosen[models] = np.isin(np.arange(self._models + 1), list(models))
+            found[NO_DEVICE] = False
+        return found

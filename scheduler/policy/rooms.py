@@ -38,18 +38,24 @@ class Rooms:
     """What is still free while a plan is made. Nodes and devices that nothing may go to are not offered."""
 
     def __init__(self, snapshot: Snapshot) -> None:
-        self.nodes: list[Node] = list(snapshot.nodes)
-        """As they are after what has been placed so far, closed ones included."""
-        self._open = [place for place, node in enumerate(self.nodes) if node.closed is None]
-        self._by_id = {self.nodes[place].id: row for row, place in enumerate(self._open)}
+        self._nodes: list[Node] = list(snapshot.nodes)
+        self._since: dict[int, list[tuple[Held, int]]] = {}
+        """What has been taken and given back since a node was last written down, by its row."""
+        self._open = [place for place, node in enumerate(self._nodes) if node.closed is None]
+        self._by_id = {self._nodes[place].id: row for row, place in enumerate(self._open)}
         self._offered = [
-            [device.id for device in self.nodes[place].devices if device.unfit is None]
+            {
+                device: index
+                for index, device in enumerate(
+                    one.id for one in self._nodes[place].devices if one.unfit is None
+                )
+            }
             for place in self._open
         ]
         self._kinds: dict[Kind, int] = {}
         self._field = Field(
-            [self.nodes[place].cpus_free_millis for place in self._open],
-            [self.nodes[place].memory_free_bytes for place in self._open],
+            [self._nodes[place].cpus_free_millis for place in self._open],
+            [self._nodes[place].memory_free_bytes for place in self._open],
             [
                 [
                     FieldDevice(self._kind(one), one.memory_free_bytes, one.share_free)
@@ -68,9 +74,23 @@ class Rooms:
         )
         self._wanted: dict[Request, list[Want]] = {}
         self._asked: dict[tuple[str | None, UUID | None, frozenset[tuple[str, str]]], Indices] = {}
-        self._reserved = [row for row, place in enumerate(self._open) if self.nodes[place].reserved]
+        self._reserved = [row for row, place in enumerate(self._open) if self._nodes[place].reserved]
         self._kept: dict[int, tuple[Promised, list[tuple[int, int, int]]]] = {}
         """What of a node is hidden from the field just now, for it is promised."""
+
+    @property
+    def nodes(self) -> list[Node]:
+        """As they are after what has been placed so far, closed ones included."""
+        for row in list(self._since):
+            self._node(row)
+        return self._nodes
+
+    def _node(self, row: int) -> Node:
+        """As it is now. It is written down only when somebody looks: a forecast mostly does not."""
+        place = self._open[row]
+        for held, sign in self._since.pop(row, ()):
+            self._nodes[place] = self._nodes[place].after(held, sign)
+        return self._nodes[place]
 
     def place(self, lease: Waiting, at: datetime) -> Placement | None:
         """The best place there is for the lease, were it to start then, now taken; None if there is none.
@@ -118,7 +138,7 @@ class Rooms:
         if wants is None:
             wants = self._wanted[lease.request] = self._wants(lease.request)
         for row in self._reserved:
-            self._keep(row, promised(self.nodes[self._open[row]], lease, at, end))
+            self._keep(row, promised(self._node(row), lease, at, end))
         only = self._only(lease, at)
         found = [(want, spot) for want in wants if (spot := self._placer.best(want, only)) is not None]
         return max(found, key=lambda one: one[1].score, default=None)
@@ -133,7 +153,9 @@ class Rooms:
             fitting = [
                 row
                 for row, place in enumerate(self._open)
-                if not (asked_for(lease, self.nodes[place], at) or holds_files(lease, self.nodes[place], at))
+                if not (
+                    asked_for(lease, self._nodes[place], at) or holds_files(lease, self._nodes[place], at)
+                )
             ]
             rows = self._asked[key] = np.array(fitting, dtype=np.int64)
         return rows
@@ -144,7 +166,7 @@ class Rooms:
         if found is None:
             return None
         row, mine = found
-        node = self.nodes[self._open[row]]
+        node = self._node(row)
         possible = {grant.device.id: grant for grant in grants(lease, node, at)}
         chosen = best_connected(
             [grant.device for grant in possible.values()], lease.request.gpu.count, node.links
@@ -152,19 +174,19 @@ class Rooms:
         cut = mine.ends_at if lease.end(at) > mine.ends_at else None
         placement = Placement(lease, node, tuple(possible[device.id] for device in chosen), cut)
         self._change(row, placement.held(FOR_EVER), -1)
-        self.nodes[self._open[row]] = self.nodes[self._open[row]].using(mine, lease.request)
+        self._nodes[self._open[row]] = self._node(row).using(mine, lease.request)
         return placement
 
     def _place_under(self, lease: Waiting, at: datetime) -> tuple[int, Reserved] | None:
         for row in self._reserved:
-            node = self.nodes[self._open[row]]
+            node = self._node(row)
             mine = own(node, lease)
             if mine is not None and not refusals(lease, node, at):
                 return row, mine
         return None
 
     def _chosen(self, lease: Waiting, want: Want, spot: Spot) -> Placement:
-        node, devices = self.nodes[self._open[spot.node]], self._devices(spot.node)
+        node, devices = self._node(spot.node), self._devices(spot.node)
         if want.count > 1:
             fitting = np.flatnonzero(self._field.accepts(want, np.array([spot.node]))[0])
             chosen: Sequence[Device] = best_connected(
@@ -215,7 +237,7 @@ class Rooms:
         """Add (or with -1 take away) what is held, in the field and in the nodes that people are told of."""
         if self._kept:
             self._keep(row, None)
-        rows = {device: index for index, device in enumerate(self._offered[row])}
+        rows = self._offered[row]
         parts = [part for part in held.grants if part[0] in rows]
         self._field.change(
             row,
@@ -223,11 +245,11 @@ class Rooms:
             sign * held.memory_bytes,
             [(rows[device], sign * share, sign * memory) for device, share, memory in parts],
         )
-        self.nodes[self._open[row]] = self.nodes[self._open[row]].after(replace(held, grants=parts), sign)
+        self._since.setdefault(row, []).append((replace(held, grants=parts), sign))
 
     def _devices(self, row: int) -> list[Device]:
         """Those that are offered, in the order of the field."""
-        return [device for device in self.nodes[self._open[row]].devices if device.unfit is None]
+        return [device for device in self._node(row).devices if device.unfit is None]
 
     def _kind(self, device: Device) -> int:
         return self._kinds.setdefault((device.model, device.memory_bytes, device.instance), len(self._kinds))
