@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query, Request
@@ -117,7 +117,7 @@ def _day(text: str, now: datetime) -> datetime:
     if not text:
         return datetime.combine(now.astimezone(UTC).date(), time.min, UTC)
     try:
-        return datetime.combine(datetime.strptime(text, "%Y-%m-%d").date(), time.min, UTC)  # noqa: DTZ007 - a day
+        return datetime.combine(date.fromisoformat(text), time.min, UTC)
     except ValueError:
         raise Invalid(f"{text!r} is not a day.", hint="Write it like 2026-01-31.") from None
 

@@ -33,6 +33,7 @@ METHODS = {
     "lease_events": Lease.events,
     "show_queue": Client.queue,
     "all_events": "admin.events",
+    "show_history": "admin.history",
     "show_offers": Client.offers,
     "list_reservations": Client.reservations,
     "book_reservation": Client.reserve,
@@ -230,70 +231,6 @@ def test_what_there_is(api: Served, cluster: Cluster, ada: Client) -> None:
     assert {device.state for device in ada.devices()} == {"free"}
     assert [one.name for one in ada.images()] == ["base"]
     assert ada.queue() == []
-
-
-def test_a_reservation_from_booking_to_cancelling(ada: Client, root: Client, api: Served) -> None:
-    start = datetime.now(UTC).replace(microsecond=0) + timedelta(hours=1)
-    made = ada.reserve(name="review", gpu="A100:2", cpus="4", memory="8G", starts_at=start, ttl="2h")
-    assert (made.owner, made.project, made.node, made.gpu, made.cpus) == (
-        "ada",
-        "default",
-        "local",
-        "A100:2",
-        4,
-    )
-    assert (made.starts_at, made.ends_at, made.state) == (start, start + timedelta(hours=2), "booked")
-    assert [device.index for device in made.devices] == [0, 1]
-    assert ada.reservation("review") == ada.reservation(str(made.id)) == made
-    assert [one.name for one in ada.reservations()] == ["review"]
-    assert ada.reservations(starts_at=made.ends_at) == []
-    assert ada.reservations(ends_at=start) == []
-    with pytest.raises(errors.NotFree, match="not free") as refused:
-        root.reserve(gpu="1", starts_at=start, until=start + timedelta(minutes=5))
-    assert refused.value.hint is not None
-    with Client(api.url, api.user("eve")) as eve:
-        assert [one.owner for one in eve.reservations()] == ["ada"]
-        with pytest.raises(errors.NotAllowed):
-            eve.cancel_reservation("review")
-    assert ada.cancel_reservation("review").state == "cancelled"
-    assert root.cancel_reservation("review").state == "cancelled"
-    assert ada.reservations() == []
-    for wishes in ({"ttl": "1h", "until": start}, {}, {"gpu": "0.5", "ttl": "1h"}):
-        with pytest.raises(errors.Invalid):
-            ada.reserve(**wishes)
-    with pytest.raises(errors.NotFound):
-        ada.reservation("nosuch")
-
-
-def test_projects_quotas_and_where_a_lease_is_to_be(ada: Client, root: Client) -> None:
-    made = root.admin.create_project("vision", weight=2, top_priority="high")
-    assert (made.name, made.weight, made.members) == ("vision", 2, [])
-    assert root.admin.change_project("vision", weight=3).weight == 3
-    assert [one.user for one in root.set_member("vision", "ada", "owner").members] == ["ada"]
-    assert [one.name for one in ada.projects()] == ["default", "vision"]
-    assert [one.name for one in ada.me().projects] == ["vision", "default"]
-    assert root.admin.change_node("local", labels={"disk": "fast"}).labels == {"disk": "fast"}
-    assert root.admin.set_quota("projects/vision", max_devices=1.5).max_devices == 1.5
-    assert [one.subject for one in ada.quotas()] == ["users/ada", "projects/vision"]
-    assert [one.subject for one in root.quotas(everyone=True)] == ["projects/vision"]
-    where: dict[str, Any] = {"node": "local", "labels": {"disk": "fast"}}
-    lease = ada.up(
-        image=IMAGE, gpu="1", project="vision", priority="high", preemptible=True, at_least="1h", **where
-    )
-    asked = lease.facts.request
-    assert (asked.priority, asked.preemptible, asked.node, asked.labels, asked.at_least_seconds) == (
-        "high", True, "local", {"disk": "fast"}, 3600,
-    )  # fmt: skip
-    with pytest.raises(errors.OverQuota, match=r"2 devices for project vision; the limit is 1\.5"):
-        ada.up(image=IMAGE, gpu="1", project="vision")
-    root.admin.clear_quota("projects/vision")
-    ada.remove_member("vision", "ada")
-    with pytest.raises(errors.NotAllowed, match="may not lease in project vision"):
-        ada.up(image=IMAGE, project="vision")
-    with pytest.raises(errors.Conflict, match="1 live lease"):
-        root.admin.delete_project("vision")
-    root.admin.create_project("brief")
-    root.admin.delete_project("brief")
 
 
 def test_signing_in_and_tokens(api: Served, ada: Client, root: Client) -> None:

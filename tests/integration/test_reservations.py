@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -12,7 +12,6 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import Range
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.orm import Session
 
 from leasing.database import now
 from leasing.errors import (
@@ -27,10 +26,9 @@ from leasing.errors import (
     OverQuota,
 )
 from leasing.gpus import parse_gpu
-from leasing.model import Device, Event, Lease, Member, Node, Project, Reservation, ReservedDevice
-from leasing.schema.lease import RenewRequest
+from leasing.model import Device, Event, Member, Node, Project, Reservation, ReservedDevice
 from leasing.schema.reservation import ReservationRequest
-from leasing.service import bookings, leases, reservations
+from leasing.service import bookings, reservations
 from leasing.service.principal import Principal
 from leasing.settings.limits import LimitSettings
 from leasing.states import Role
@@ -338,68 +336,3 @@ def test_its_owner_members_and_admins_may_use_it(cluster: Cluster) -> None:
         use(cluster.ada, at=made.ends_at)
     with pytest.raises(NotFound):
         use(cluster.ada, "nosuch")
-
-
-@pytest.fixture
-def extend(cluster: Cluster) -> Callable[..., Lease]:
-    def extend(lease: Lease, **ask: object) -> Lease:
-        def act(session: Session, row: Lease, moment: datetime) -> None:
-            leases.renew(
-                session,
-                row,
-                RenewRequest.model_validate(ask),
-                principal=cluster.ada,
-                limits=LimitSettings(),
-                now=moment,
-            )
-
-        cluster.change(lease.id, act)
-        return cluster.lease(lease.id)
-
-    return extend
-
-
-def test_a_renewal_ends_where_a_reservation_begins(cluster: Cluster, extend: Callable[..., Lease]) -> None:
-    lease = cluster.run(name="train", gpu="4", ttl="30m")
-    made = book(cluster, gpu="1", starts_at=timedelta(hours=2))
-    with pytest.raises(NotFree) as refused:
-        extend(lease, ttl="3h")
-    possible = made.starts_at.replace(second=0, microsecond=0)
-    assert f"reserved from {possible:%Y-%m-%d %H:%M UTC} on" in refused.value.message
-    assert refused.value.hint is not None
-    assert refused.value.hint.endswith(f"lease extend train --until {possible:%Y-%m-%dT%H:%MZ}")
-    with pytest.raises(NotFree):
-        extend(lease, until=made.starts_at + timedelta(seconds=1))
-    assert extend(lease, until=possible).ends_at == possible
-    with pytest.raises(NotFree, match="reserved") as last:
-        extend(lease, ttl="1h")
-    assert last.value.hint == "It has all the time that there is; for another place: lease up --gpu 4"
-
-
-def test_a_renewal_beside_a_reservation_is_free_unless_it_takes_its_cpus(
-    cluster: Cluster, extend: Callable[..., Lease]
-) -> None:
-    gpu = cluster.run(gpu="1", cpus="2", ttl="30m")
-    cpus = cluster.run(gpu="0", cpus="6", ttl="30m")
-    book(cluster, gpu="1", cpus="10")
-    held = cluster.lease(gpu.id).ends_at
-    assert held is not None
-    assert extend(gpu, ttl="3h").ends_at == held + timedelta(hours=3)
-    with pytest.raises(NotFree):
-        extend(cpus, ttl="3h")
-
-
-def test_a_lease_under_a_reservation_goes_on_after_it_while_nobody_else_comes(
-    cluster: Cluster, extend: Callable[..., Lease]
-) -> None:
-    lease = cluster.run(gpu="4", ttl="30m")
-    made = book(cluster, gpu="4", starts_at=timedelta(minutes=40))
-    book(cluster, gpu="4", starts_at=timedelta(hours=3))
-    with cluster.sessions.begin() as session:
-        session.get_one(Lease, lease.id).reservation_id = made.id
-    assert extend(lease, until=made.ends_at).ends_at == made.ends_at
-    assert extend(lease, ttl="30m").ends_at == made.ends_at + timedelta(minutes=30)
-    with pytest.raises(NotFree):
-        extend(lease, ttl="2h")
-    with pytest.raises(NotFree):  # that half hour is the lease's own now
-        book(cluster, gpu="1", starts_at=made.ends_at + timedelta(minutes=1), ttl="10m")
