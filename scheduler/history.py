@@ -1,7 +1,8 @@
-"""Rows → how long leases stay and what is asked for: read anew at most once a minute, for planning must be fast."""
+"""Rows → how long leases stay, and wait: read anew at most once a minute, for planning must be fast."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from weakref import WeakKeyDictionary
 
@@ -38,17 +39,57 @@ LATELY = sa.text("""
 """)
 """Of each its last run. All of a time are taken, so that the short ones among the newest do not stand for all."""
 
-_kept: WeakKeyDictionary[sa.Engine | sa.Connection, tuple[datetime, Behaviour]] = WeakKeyDictionary()
+WAIT_DAYS, WAITS = 30, 500
+WAITED = sa.text("""
+    SELECT told.ahead, told.told_at, told.foreseen_start,
+           coalesce(told.placed_at, lease.ended_at, :now) AS seen_until, told.placed_at IS NOT NULL AS started
+    FROM forecast AS told JOIN lease ON lease.id = told.lease_id
+    WHERE told.told_at > :since AND told.foreseen_start > told.told_at AND lease.reservation_id IS NULL
+    ORDER BY told.told_at DESC LIMIT :waits
+""")
+
+Reader = Callable[[Session, datetime], list[Stay]]
+_kept: WeakKeyDictionary[sa.Engine | sa.Connection, dict[Reader, tuple[datetime, Behaviour]]] = (
+    WeakKeyDictionary()
+)
 
 
 def behaviour(session: Session, now: datetime) -> Behaviour:
-    """How long leases stay, as of the last minute."""
-    database = session.get_bind()
-    read_at, found = _kept.get(database, (None, Behaviour()))
-    if read_at is None or not found.known or not timedelta(0) <= now - read_at < FRESH:
-        found = Behaviour(stays(session, now))
-        _kept[database] = now, found
+    """How long leases stay, of the time they asked for; as of the last minute."""
+    return _lately(stays, session, now)
+
+
+def patience(session: Session, now: datetime) -> Behaviour:
+    """How long those that wait really wait, of the time that was foreseen; as of the last minute.
+
+    Who comes first in the queue is one group, who waits behind somebody another: those may go ahead.
+    """
+    return _lately(waits, session, now)
+
+
+def _lately(read: Reader, session: Session, now: datetime) -> Behaviour:
+    kept = _kept.setdefault(session.get_bind(), {})
+    if read in kept:
+        read_at, found = kept[read]
+        if found.known and timedelta(0) <= now - read_at < FRESH:
+            return found
+    found = Behaviour(read(session, now))
+    kept[read] = now, found
     return found
+
+
+def waits(session: Session, now: datetime) -> list[Stay]:
+    """The last leases' waits. One that still waits, or gave up, waited so long at least."""
+    facts = {"now": now, "since": now - timedelta(days=WAIT_DAYS), "waits": WAITS}
+    return [
+        Stay("", place(ahead), (until - told_at) / (foreseen - told_at), started)
+        for ahead, told_at, foreseen, until, started in session.execute(WAITED, facts)
+    ]
+
+
+def place(ahead: int) -> str:
+    """Which group one belongs to that waits behind so many."""
+    return "behind" if ahead else "first"
 
 
 def stays(session: Session, now: datetime) -> list[Stay]:

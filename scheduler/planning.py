@@ -53,8 +53,9 @@ def run_once(
             held = load.held(session, moment)
             yielding = load.yielding(session, held)
             made = plan(replace(snapshot, held=list(held.values()), yielding=yielding), policy)
-        done = commit(session, made, moment)
-        forecasts.told(session, made, moment)
+        said = forecasts.corrected(session, made, moment)
+        done = commit(session, said, moment)
+        forecasts.told(session, said, made.expected, moment)
         if done.placed:
             placed(session)
     if done.placed or done.refused or done.conflicts:

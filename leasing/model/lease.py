@@ -215,6 +215,10 @@ class Forecast(Base):
     told_at: Mapped[Moment] = mapped_column(primary_key=True)
     expected_start: Mapped[Moment]
     latest_start: Mapped[datetime | None]
+    foreseen_start: Mapped[Moment]
+    """What the queue played forward gave, before it was corrected by how such forecasts came out."""
+    ahead: Mapped[int]
+    """So many were before it."""
     placed_at: Mapped[datetime | None]
 
 

@@ -39,7 +39,7 @@ def tell(cluster: Cluster, lease_id: UUID, expected: timedelta, latest: timedelt
     with cluster.sessions.begin() as session:
         moment = now(session)
         plan = Plan([], [], {}, {lease_id: moment + expected}, {lease_id: moment + latest})
-        told(session, plan, moment)
+        told(session, plan, plan.expected, moment)
 
 
 def back_in_time(cluster: Cluster, lease_id: UUID, by: timedelta) -> None:
@@ -58,7 +58,12 @@ def back_in_time(cluster: Cluster, lease_id: UUID, by: timedelta) -> None:
 
 
 def came(
-    cluster: Cluster, expected: timedelta, started: timedelta | None, latest: timedelta | None = None
+    cluster: Cluster,
+    expected: timedelta,
+    started: timedelta | None,
+    latest: timedelta | None = None,
+    *,
+    ahead: int = 0,
 ) -> UUID:
     """A lease that was told a start, and had its place then; times are from when it was told, two hours ago."""
     lease = cluster.ask()
@@ -70,6 +75,8 @@ def came(
                 told_at=moment,
                 expected_start=moment + expected,
                 latest_start=None if latest is None else moment + latest,
+                foreseen_start=moment + expected,
+                ahead=ahead,
                 placed_at=None if started is None else moment + started,
             )
         )
@@ -257,3 +264,32 @@ def test_who_waits_is_told_a_likely_start_before_the_latest(cluster: Cluster) ->
     assert found.expected_start is not None
     assert abs(found.expected_start - running.started_at - timedelta(hours=1)) < MINUTE
     assert found.latest_start == running.ends_at
+
+
+def test_a_forecast_is_corrected_by_how_such_forecasts_came_out(cluster: Cluster) -> None:
+    for number in range(24):
+        came(cluster, 60 * MINUTE, (15 if number % 2 else 30) * MINUTE, ahead=number % 2)
+    with cluster.sessions.begin() as session:
+        session.execute(sa.text("UPDATE lease SET state = 'ended', reason = 'cancelled', ended_at = now()"))
+    running = cluster.run(gpu="2", ttl="2h")
+    first, behind = cluster.ask(gpu="2", name="first", ttl="1h"), cluster.ask(gpu="2", name="behind")
+    cluster.plan()
+    found = {one: cluster.lease(lease.id) for one, lease in (("first", first), ("behind", behind))}
+    assert found["first"].latest_start == running.ends_at
+    for name, latest, part in (("first", 120, 0.5), ("behind", 180, 0.25)):
+        (row,) = kept(cluster, found[name].id)
+        start = found[name].expected_start
+        assert start is not None
+        assert start == row.expected_start
+        assert abs(row.foreseen_start - row.told_at - latest * MINUTE) < MINUTE
+        assert abs(start - row.told_at - part * latest * MINUTE) < MINUTE
+    with (
+        cluster.sessions.begin() as session
+    ):  # having waited longer than others, it is told what is left of the rest
+        session.execute(
+            sa.update(Forecast)
+            .where(Forecast.lease_id == first.id)
+            .values(told_at=Forecast.told_at - timedelta(hours=4))
+        )
+    cluster.plan()
+    assert cluster.lease(first.id).expected_start == running.ends_at

@@ -60,6 +60,8 @@ def upgrade() -> None:
         sa.Column("told_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("expected_start", sa.DateTime(timezone=True), nullable=False),
         sa.Column("latest_start", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("foreseen_start", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("ahead", sa.Integer(), nullable=False),
         sa.Column("placed_at", sa.DateTime(timezone=True), nullable=True),
         sa.ForeignKeyConstraint(
             ["lease_id"], ["lease.id"], name=op.f("fk_forecast_lease_id_lease"), ondelete="CASCADE"
