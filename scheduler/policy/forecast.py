@@ -33,8 +33,13 @@ def forecast(
     changes: list[tuple[datetime, int, Held | None]] = [
         (max(one.until, snapshot.at), next(order), one) for one in held
     ]
-    # with a reservation's end nothing is given back, but what it kept may be used
-    changes += [(one.ends_at, next(order), None) for node in nodes for one in node.reserved]
+    # nothing is given back then, but what is reserved may be used by who booked it, and afterwards by all
+    changes += [
+        (bound, next(order), None)
+        for node in nodes
+        for one in node.reserved
+        for bound in (one.starts_at, one.ends_at)
+    ]
     heapq.heapify(changes)
     moment = snapshot.at
     for lease in queue[:FARTHEST]:

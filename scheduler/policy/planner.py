@@ -20,7 +20,6 @@ from scheduler.policy.filters import refusals
 from scheduler.policy.forecast import as_usual, forecast
 from scheduler.policy.ordering import in_order
 from scheduler.policy.preemption import PROTECTED, victims
-from scheduler.policy.promises import own
 from scheduler.policy.rooms import Rooms
 from scheduler.policy.snapshot import Held, Placement, Plan, Preemption, Snapshot, Waiting
 
@@ -121,9 +120,11 @@ class _Planning:
             one: min(moment, start) if (moment := usual[one]) and start else moment or start
             for one, start in latest.items()
         }
-        for lease in self._promised:
-            begins = next((mine.starts_at for node in self._rooms.nodes if (mine := own(node, lease))), None)
-            expected[lease.id] = latest[lease.id] = max(begins, self._at) if begins else None
+        for reservation in {lease.reservation_id for lease in self._promised}:
+            under = [lease for lease in self._promised if lease.reservation_id == reservation]
+            begins = forecast(self._snapshot, self._rooms.nodes, self._held, under)
+            latest |= begins
+            expected |= begins
         return expected, latest
 
     def _advise(self, backfill: Backfill, starts: Mapping[UUID, datetime | None]) -> None:

@@ -106,7 +106,10 @@ def test_whoever_goes_ahead_delays_nobody(snapshot: Snapshot) -> None:
     """Each that waits is foretold as early as had those who went ahead of it never asked."""
     made = plan(snapshot)
     positions = {lease_id: position for position, lease_id in enumerate(made.order)}
+    booked = {lease.id for lease in snapshot.queue if lease.reservation_id is not None}
     for waits, start in made.latest.items():
+        if waits in booked:
+            continue
         before = [lease for lease in snapshot.queue if positions[lease.id] <= positions[waits]]
         alone = plan(replace(snapshot, queue=before)).latest.get(waits)
         assert start is not None

@@ -10,10 +10,10 @@ from uuid import UUID, uuid5
 import pytest
 from hypothesis import given
 
-from leasing.gpus import GpuAsk, parse_gpu
+from leasing.gpus import WHOLE, GpuAsk, parse_gpu
 from scheduler.policy.planner import plan
-from scheduler.policy.snapshot import Node, Request, Reserved, Snapshot, Waiting
-from tests.support.worlds import NOW, SPACE, busy, device, snapshots, waiting
+from scheduler.policy.snapshot import Held, Node, Request, Reserved, Snapshot, Waiting
+from tests.support.worlds import GIB, NOW, SPACE, busy, device, snapshots, waiting
 
 HOUR = timedelta(hours=1)
 
@@ -140,3 +140,13 @@ def test_what_one_lease_takes_under_a_reservation_is_kept_from_nobody_twice() ->
     assert Counter[UUID](one.lease.id for one in made.placements) == Counter(
         [both[0].id, both[1].id, cpu_only.id]
     )
+
+
+def test_who_booked_a_device_that_somebody_has_not_left_is_told_when_it_will_be_free() -> None:
+    node = booked(replace(PLAIN, devices=[device(0, used=WHOLE), device(1)]), NOW, 0)
+    late = Held(node.id, 0, 0, [(node.devices[0].id, WHOLE, 40 * GIB)], NOW + HOUR)
+    mine = replace(lasting("1", 1), reservation_id=node.reserved[0].id, request=Request(GpuAsk(1), 0, 0))
+    made = plan(Snapshot([node], [mine], at=NOW, held=[late]))
+    assert made.latest == {mine.id: NOW + HOUR}
+    for_ever = replace(late, until=NOW + 9 * HOUR)
+    assert plan(Snapshot([node], [mine], at=NOW, held=[for_ever])).latest == {mine.id: None}
