@@ -126,6 +126,9 @@ def _remove(own: str, *, workspaces: bool) -> Removed:
         for network in driver.networks(own):
             driver.remove_network(network)
             removed.networks += 1
+        for image in driver.images():
+            if image.kept_by(own):  # files of suspended leases, which nobody could go on with any more
+                driver.remove_image(next(iter(image.tags), image.id))
         volumes = tuple(driver.volumes(own))
         if not workspaces:
             removed.workspaces_kept = volumes

@@ -1,0 +1,114 @@
+"""Suspending and going on, as people do it: a real engine, real files, and other devices afterwards."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support import gpus
+from tests.support.engines import SecondEngine
+from tests.support.nvml import FakeNvml
+from tests.support.stack import Stack, running, until
+
+pytestmark = [
+    pytest.mark.docker,
+    pytest.mark.timeout(300),
+    pytest.mark.xdist_group("second-engine"),
+    pytest.mark.skipif(os.geteuid() != 0, reason="only root may start an engine"),
+]
+SMALL = ("--cpus", "0.1", "--memory", "64M", "--image", gpus.IMAGE)
+SLEEP = ("--", "sleep", "600")
+
+
+@pytest.fixture(scope="module")
+def nvml(tmp_path_factory: pytest.TempPathFactory) -> FakeNvml:
+    return FakeNvml(tmp_path_factory.mktemp("nvml"))
+
+
+@pytest.fixture(scope="module")
+def engine(nvml: FakeNvml) -> Iterator[SecondEngine]:
+    with SecondEngine(nvml=nvml) as made:
+        driver = made.driver()
+        gpus.ensure_image(driver)
+        driver.close()
+        yield made
+
+
+@pytest.fixture
+def stack(engine: SecondEngine, nvml: FakeNvml) -> Iterator[Stack]:
+    settings = {"LEASING_LIMITS_DEVICES_PER_USER": "32", "LEASING_SCHEDULER_PROTECTED_SECONDS": "0"}
+    with running(engine.environment | nvml.environment() | settings) as made:
+        until(lambda: len(made.json("admin", "devices", "ls")["items"]) == 8, what="the first report")
+        yield made
+
+
+def devices(stack: Stack, name: str) -> set[str]:
+    return {device["uuid"] for device in stack.json("show", name)["devices"]}
+
+
+def seen(stack: Stack, name: str) -> set[str]:
+    """What it sees from inside."""
+    return set(stack.lease("exec", name, "--", *gpus.SHOW).stdout.split())
+
+
+def write(stack: Stack, name: str) -> None:
+    script = "echo model > $HOME/model; echo set > /workspace/set; echo scratch > /tmp/scratch"
+    stack.lease("exec", name, "--", "sh", "-c", script)
+
+
+def read(stack: Stack, name: str) -> str:
+    script = "cat $HOME/model /workspace/set /tmp/scratch; echo $TOKEN"
+    return stack.lease("exec", name, "--", "sh", "-c", script).stdout
+
+
+def test_a_lease_rests_and_goes_on_with_its_files_on_other_devices(
+    stack: Stack, engine: SecondEngine
+) -> None:
+    asked = ("--gpu", "2", "--workspace", "data", "--for", "2h", "--env", "TOKEN=s3cret")
+    stack.lease("up", "train", *asked, *SMALL, *SLEEP)
+    for name, count in (("pair", "2"), ("rest", "4")):
+        stack.lease("up", name, "--gpu", count, *SMALL, *SLEEP)
+    before, pair = devices(stack, "train"), devices(stack, "pair")
+    write(stack, "train")
+
+    assert "Go on: lease resume train" in stack.lease("suspend", "train").stdout
+    until(lambda: stack.state("train") == "suspended", what="the suspension")
+    assert "Its files are kept, with 1h59m" in stack.lease("why", "train").stdout
+    assert len(engine.docker("network", "ls", "-q", "--filter", "label=leasing.installation").split()) == 2
+    stack.lease("up", "taker", "--gpu", "2", *SMALL, *SLEEP)
+    assert devices(stack, "taker") == before
+
+    detached = stack.lease("resume", "train", "--detach").stdout
+    assert "train is queued" in detached
+    stack.lease("release", "pair")
+    stack.lease("resume", "train")
+    until(lambda: stack.state("train") == "running", what="its going on")
+    assert devices(stack, "train") == seen(stack, "train") == pair
+    assert read(stack, "train") == "model\nset\nscratch\ns3cret\n"
+    image = engine.docker(
+        "image", "ls", "--format", "{{.Repository}}:{{.Tag}}", "--filter", "label=leasing.role=kept"
+    )
+    assert "s3cret" not in engine.docker("image", "inspect", "--format", "{{json .Config}}", image.strip())
+
+    for name in ("train", "rest", "taker"):
+        stack.lease("release", name)
+    until(lambda: stack.json("ls") == [], what="every end")
+    until(lambda: engine.docker("ps", "-aq").split() == [], what="every container's end")
+    kept = ("image", "ls", "-q", "--filter", "label=leasing.role=kept")
+    until(lambda: engine.docker(*kept).split() == [], what="the end of what was kept")
+
+
+def test_whoever_gives_way_goes_on_by_itself(stack: Stack) -> None:
+    stack.lease("up", "low", "--gpu", "8", "--preemptible", "--priority", "low", *SMALL, *SLEEP)
+    write(stack, "low")
+    stack.lease("up", "urgent", "--gpu", "8", *SMALL, *SLEEP)
+    until(lambda: stack.state("low") == "queued", what="its giving way")
+    assert "It was preempted (it gives way to urgent" in stack.lease("why", "low").stdout
+    assert "gave way" in stack.lease("ls").stdout
+    stack.lease("release", "urgent")
+    until(lambda: stack.state("low") == "running", what="its going on")
+    assert read(stack, "low").startswith("model\n")
+    stack.lease("release", "low")
+    until(lambda: stack.json("ls") == [], what="its end")
