@@ -21,7 +21,7 @@ def answering(status: int, body: bytes, kind: str = "application/json") -> Itera
             self.end_headers()
             self.wfile.write(body)
 
-        do_POST = do_DELETE = do_PATCH = do_GET  # noqa: N815 - names that http.server looks for
+        do_POST = do_PUT = do_DELETE = do_PATCH = do_GET  # noqa: N815 - names that http.server looks for
 
         def log_message(self, *_: object) -> None:
             """Nobody reads it."""
