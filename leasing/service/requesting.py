@@ -54,7 +54,7 @@ def request(
         session, gpu, lease.cpus_millis, lease.memory_bytes, node=ask.node, labels=ask.labels
     )
     if ask.reservation is not None:
-        reserved = reservations.to_use(session, ask.reservation, principal=principal, gpu=gpu, now=now)
+        reserved = reservations.to_use(session, ask.reservation, lease, principal=principal, now=now)
         lease.reservation_id = reserved.id
     if ask.workspace is not None:
         lease.workspace_id = _workspace(session, principal, names.lease_name(ask.workspace))

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from leasing import names
 from leasing.errors import Conflict, Invalid, NameTaken, NotAllowed, NotFound, NotFree, OverQuota
 from leasing.gpus import GpuAsk, parse_gpu
-from leasing.model import Device, Member, Node, Quota, Reservation, ReservedDevice
+from leasing.model import Device, Lease, Member, Node, Quota, Reservation, ReservedDevice
 from leasing.schema.reservation import ReservationRequest
 from leasing.service import calendar, events, fitting, projects, quotas
 from leasing.service.calendar import LIVE, Choice, Need
@@ -127,11 +127,11 @@ def finish(
     record(session, reservation, state, message, actor=actor)
 
 
-def to_use(session: Session, name: str, *, principal: Principal, gpu: GpuAsk, now: datetime) -> Reservation:
-    """The reservation, for a lease that asks so much of devices.
+def to_use(session: Session, name: str, lease: Lease, *, principal: Principal, now: datetime) -> Reservation:
+    """The reservation, for a lease that asks so much.
 
     Raises `NotFound`, `NotAllowed` for who neither booked it nor may lease in its project as a member, `Conflict` when
-    it is over, `Invalid` for more devices than it has or for others.
+    it is over, `Invalid` for more than it has or for other devices.
     """
     found = find(session, name)
     if not (found.owner_id == principal.user_id or principal.admin or _member(session, found, principal)):
@@ -141,6 +141,7 @@ def to_use(session: Session, name: str, *, principal: Principal, gpu: GpuAsk, no
         )
     if found.state not in LIVE or found.ends_at <= now:
         raise Conflict(f"Reservation {found.name!r} is {_past(found)}.", hint="Those to come: lease reserve")
+    gpu = lease.gpu
     devices = session.execute(
         sa.select(Device.model, Device.parent_uuid)
         .join(ReservedDevice, ReservedDevice.device_id == Device.id)
@@ -153,6 +154,13 @@ def to_use(session: Session, name: str, *, principal: Principal, gpu: GpuAsk, no
         raise Invalid(
             f"{asked}; reservation {found.name!r} has {len(devices)} ({models}).",
             hint=f"Ask with --gpu {len(devices)}.",
+        )
+    if lease.cpus_millis > found.cpus_millis or lease.memory_bytes > found.memory_bytes:
+        has = f"{found.cpus_millis / 1000:g} CPUs and {format_size(found.memory_bytes)} of memory"
+        asked = f"{lease.cpus_millis / 1000:g} CPUs and {format_size(lease.memory_bytes)}"
+        raise Invalid(
+            f"{asked} of memory are asked for; reservation {found.name!r} has {has}.",
+            hint=f"Ask with --cpus {found.cpus_millis / 1000:g} --memory {format_size(found.memory_bytes)} at most.",
         )
     return found
 

@@ -26,7 +26,7 @@ from leasing.errors import (
     OverQuota,
 )
 from leasing.gpus import parse_gpu
-from leasing.model import Device, Event, Member, Node, Project, Reservation, ReservedDevice
+from leasing.model import Device, Event, Lease, Member, Node, Project, Reservation, ReservedDevice
 from leasing.schema.reservation import ReservationRequest
 from leasing.service import bookings, reservations
 from leasing.service.principal import Principal
@@ -316,11 +316,15 @@ def test_its_owner_members_and_admins_may_use_it(cluster: Cluster) -> None:
     made = book(cluster, name="ours", gpu="2", project="vision")
     book(cluster, name="mine", gpu="1")
 
-    def use(who: Principal, name: str = "ours", gpu: str = "2", at: datetime | None = None) -> UUID:
+    def use(
+        who: Principal, name: str = "ours", gpu: str = "2", at: datetime | None = None, cpus: int = 1000
+    ) -> UUID:
+        ask = parse_gpu(gpu)
+        lease = Lease(
+            gpu_count=ask.count, gpu_model=ask.model, gpu_share=ask.share, cpus_millis=cpus, memory_bytes=1
+        )
         with cluster.sessions() as session:
-            return reservations.to_use(
-                session, name, principal=who, gpu=parse_gpu(gpu), now=at or now(session)
-            ).id
+            return reservations.to_use(session, name, lease, principal=who, now=at or now(session)).id
 
     assert {use(who) for who in (cluster.ada, eve, root)} == {made.id}
     for who in (viewer, bob):
@@ -331,6 +335,10 @@ def test_its_owner_members_and_admins_may_use_it(cluster: Cluster) -> None:
     for gpu in ("0", "3", "H100:1"):
         with pytest.raises(Invalid, match="has 2"):
             use(cluster.ada, gpu=gpu)
+    with pytest.raises(
+        Invalid, match=r"64 CPUs and 1 of memory are asked for; reservation 'ours' has 1 CPUs"
+    ):
+        use(cluster.ada, cpus=64_000)
     assert use(cluster.ada, gpu="A100:1") == use(cluster.ada, gpu="0.5") == made.id
     with pytest.raises(Conflict, match="over since"):
         use(cluster.ada, at=made.ends_at)
