@@ -336,7 +336,7 @@ def test_its_owner_members_and_admins_may_use_it(cluster: Cluster) -> None:
         with pytest.raises(Invalid, match="has 2"):
             use(cluster.ada, gpu=gpu)
     with pytest.raises(
-        Invalid, match=r"64 CPUs and 1 of memory are asked for; reservation 'ours' has 1 CPUs"
+        Invalid, match=r"64 CPUs and 1B of memory are asked for; reservation 'ours' has 1 CPUs"
     ):
         use(cluster.ada, cpus=64_000)
     assert use(cluster.ada, gpu="A100:1") == use(cluster.ada, gpu="0.5") == made.id
