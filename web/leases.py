@@ -13,7 +13,7 @@ from leasing.errors import Invalid, LeasingError
 from leasing.model import Lease
 from leasing.schema.lease import RenewRequest
 from leasing.service import leases, offers, projects, suspension, tickets, views
-from leasing.states import LeaseState
+from leasing.states import Goal, LeaseState
 from web import form
 from web.render import page
 
@@ -132,7 +132,7 @@ def _lease(
         request, template, caller, status,
         lease=views.lease_out(unit, lease, now=now, gateway_url=core.gateway_url),
         events=views.event_page(unit, lease_id=lease.id, after_id=0, limit=100).items,
-        over=lease.state == LeaseState.ENDED, stoppable=lease.state not in (LeaseState.STOPPING, LeaseState.ENDED),
+        over=lease.state == LeaseState.ENDED, stoppable=lease.state != LeaseState.ENDED and lease.goal != Goal.ENDED,
         fault=fault, refused=refused, ttl=ttl,
     )  # fmt: skip
 

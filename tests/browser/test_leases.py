@@ -95,6 +95,25 @@ def test_a_lease_from_the_form_to_its_end(admin: Tab, small: Small) -> None:
     expect(page).to_have_title("web-job has ended · Leasing")
 
 
+def test_a_lease_rests_and_goes_on_without_a_reload(admin: Tab, small: Small) -> None:
+    small("rests", "sh", "-c", "echo begun; exec sleep 600")
+    page = admin.open("/leases/rests")
+    expect(page.get_by_role("status").filter(has_text="running")).to_be_visible()
+    expect(page.get_by_role("button", name="Suspend")).to_have_accessible_description(
+        "keeps its files, frees its devices"
+    )
+    page.get_by_role("button", name="Suspend").click()
+    page.evaluate("window.sameDocument = true")
+    expect(page.get_by_role("status").filter(has_text="suspended")).to_be_visible(timeout=20_000)
+    expect(page.get_by_text("admin suspended it").first).to_be_visible()
+    expect(page.get_by_role("button", name="Suspend")).to_have_count(0)
+    assert page.evaluate("window.sameDocument")
+    page.get_by_role("button", name="Resume").click()
+    expect(page.get_by_role("status").filter(has_text="running")).to_be_visible()
+    expect(page.get_by_role("log")).to_contain_text("begun")
+    expect(page.get_by_role("button", name="Suspend")).to_be_visible()
+
+
 def test_waiting_becomes_running_by_itself(admin: Tab, small: Small, api: httpx.Client) -> None:
     whole = str(api.get("/nodes").json()["items"][0]["cpus"])
     small("holder", "sleep", "600", cpus=whole)
