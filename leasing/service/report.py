@@ -143,7 +143,11 @@ def _hand_over(
             released_at=released_at,
         )
         proven |= handover.take(session, node, device, look, now=now, settings=settings)
-        waits |= handover.cleaning(device, released_at) and device.quarantined_since is None
+        waits |= (
+            report.health == "ok"
+            and device.quarantined_since is None
+            and handover.cleaning(device, released_at)
+        )
     if proven:
         events.hint(session, "device.clean")
     session.flush()

@@ -11,8 +11,10 @@ from typing import Any
 
 import httpx
 import pytest
+import sqlalchemy as sa
 
 from leasing import Client, errors
+from leasing.model import Device
 from leasing.sdk.lease import Lease
 from leasing.sdk.transport import Transport
 from leasing.states import Role
@@ -264,6 +266,14 @@ def test_administration(api: Served, root: Client) -> None:
     assert root.admin.change_node("local", "open").intent == "open"
     uuid = root.devices()[0].uuid
     assert root.admin.change_device(uuid, "cordoned").intent == "cordoned"
+    with api.cluster.sessions.begin() as session:
+        session.execute(sa.update(Device).where(Device.uuid == uuid).values(faults={"fault": "Xid 79"}))
+    assert root.admin.clear_device(uuid).intent == "cordoned"
+    with api.cluster.sessions() as session:
+        assert session.execute(sa.select(Device.faults).where(Device.uuid == uuid)).scalar_one() == {}
+    assert f"root accepted the state of device {uuid}" in [one.message for one in root.admin.events()]
+    with pytest.raises(errors.Invalid, match="give intent or clear"):
+        root.transport.call("PATCH", f"/devices/{uuid}", json={})
     assert "root made node local cordoned" in [one.message for one in root.admin.events()]
 
     assert root.admin.add_registry("registry.example:5000", "robot", "s3cret").username == "robot"

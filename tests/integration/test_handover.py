@@ -93,6 +93,13 @@ def test_who_asks_to_be_reported_to_soon(node: Sampled) -> None:
     assert not node.soon(), "quarantined: no hurry"
 
 
+def test_a_lost_device_is_not_asked_for_in_a_hurry(node: Sampled) -> None:
+    released(node)
+    node.report(gpu(A, health="lost", processes=None, memory_used_bytes=None))
+    assert not node.soon()
+    assert node.state() == "out"
+
+
 @pytest.mark.parametrize(
     ("wrong", "reason"),
     [
