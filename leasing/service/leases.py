@@ -85,8 +85,11 @@ def renew(
             f"Lease {lease.name!r} is {state}: {lease.message or 'it is over'}.",
             hint=f"Start anew: lease up {lease.name}",
         )
-    if state is LeaseState.SUSPENDED:
-        raise Conflict(f"Lease {lease.name!r} is suspended; its time counts again when it is resumed.")
+    if state is LeaseState.SUSPENDED and lease.until is None:
+        raise Conflict(
+            f"Lease {lease.name!r} is suspended; its time counts again when it is resumed.",
+            hint=f"lease resume {lease.name}",
+        )
     if lease.ends_at is None and ask.ttl is not None and lease.ttl_seconds is not None:
         seconds = durations.within(lease.ttl_seconds + parse_duration(ask.ttl), limits)
         _check_calendar(session, lease, now + timedelta(seconds=seconds), now)

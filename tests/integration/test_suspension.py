@@ -11,10 +11,12 @@ import sqlalchemy as sa
 from leasing.database import now
 from leasing.errors import Conflict, Gone, OverQuota
 from leasing.model import Lease
+from leasing.schema.lease import RenewRequest
+from leasing.service import leases
 from leasing.settings.limits import LimitSettings
 from scheduler.reclaim import Reclaimer
 from scheduler.reconcile import notices
-from tests.support.cluster import Cluster
+from tests.support.cluster import LIMITS, Cluster
 from tests.support.resting import (
     FILE,
     happened,
@@ -177,6 +179,14 @@ def test_a_fixed_end_stays_even_as_it_was_moved_and_ends_it_while_it_rests(clust
     cluster.work()
     resting = cluster.lease(lease.id)
     assert (resting.until, resting.ttl_seconds, resting.ends_at) == (end + timedelta(hours=1), None, None)
+    later = RenewRequest(until=end + timedelta(hours=2))
+    cluster.change(
+        lease.id,
+        lambda session, row, at: leases.renew(
+            session, row, later, principal=cluster.ada, limits=LIMITS, now=at
+        ),
+    )
+    assert cluster.lease(lease.id).until == end + timedelta(hours=2)
     cluster.change(lease.id, lambda _, row, at: setattr(row, "until", at - timedelta(seconds=1)))
     with pytest.raises(Gone, match="had its end meanwhile"):
         resume(cluster, lease)
