@@ -91,7 +91,8 @@ def sessions(engine: sa.Engine) -> Sessions:
 
 def now(session: Session) -> datetime:
     """The database's clock: the only "now" for deadlines and claims. Fixed within a transaction."""
-    return session.execute(sa.select(sa.func.now())).scalar_one()
+    found: datetime = session.connection().exec_driver_sql("SELECT now()").scalar_one()
+    return found
 
 
 def migrate(url: str) -> None:

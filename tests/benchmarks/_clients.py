@@ -46,11 +46,11 @@ class Watch:
 
 
 class Client:
-    """One connection that is kept."""
+    """A user with one connection that is kept."""
 
-    def __init__(self, platform: Platform) -> None:
+    def __init__(self, platform: Platform, number: int) -> None:
         self._port = platform.port
-        self._head = f"Host: 127.0.0.1\r\nAuthorization: Bearer {platform.token}\r\n"
+        self._head = f"Host: 127.0.0.1\r\nAuthorization: Bearer {platform.tokens[number]}\r\n"
 
     async def open(self) -> None:
         self._reader, self._writer = await asyncio.open_connection("127.0.0.1", self._port)
@@ -78,7 +78,7 @@ class Client:
 
 async def cycles(platform: Platform, *, clients: int, seconds: float) -> float:
     """Cycles a second of so many clients at once."""
-    crew = [Client(platform) for _ in range(clients)]
+    crew = [Client(platform, number) for number in range(clients)]
     for one in crew:
         await one.open()
     loop = asyncio.get_running_loop()

@@ -32,7 +32,7 @@ from leasing.service import people
 from leasing.settings.docker import DockerSettings
 from leasing.settings.scheduler import SchedulerSettings
 from scheduler.process import Scheduler
-from tests.support.cluster import IMAGE, Cluster
+from tests.support.cluster import IMAGE, Cluster, user
 from tests.support.stack import free_port, until
 
 
@@ -42,14 +42,15 @@ class Platform:
 
     postgres: OwnPostgres
     port: int
-    token: str
+    tokens: list[str]
+    """One user's each."""
     copy: str
     """Address of a database with the same rows, on the same server, that nobody else uses."""
 
 
 @contextmanager
-def running(*, devices: int) -> Iterator[Platform]:
-    """One node with so many devices; PostgreSQL as it is installed, with nothing tuned for speed."""
+def running(*, devices: int, users: int) -> Iterator[Platform]:
+    """One node with so many devices, and so many users; PostgreSQL as it is installed, with nothing tuned for speed."""
     root = Path(tempfile.mkdtemp(prefix="leasing-benchmark-"))
     root.chmod(0o711)
     postgres = OwnPostgres(root, settings={}, only=None)
@@ -57,7 +58,7 @@ def running(*, devices: int) -> Iterator[Platform]:
     try:
         postgres.start()
         migrate(postgres.url)
-        token = _furnished(postgres.url, devices)
+        tokens = _furnished(postgres.url, devices, users)
         copy = _copied(postgres)
         port = free_port()
         environment = os.environ | {
@@ -74,8 +75,11 @@ def running(*, devices: int) -> Iterator[Platform]:
                 subprocess.Popen(command, env=environment, stdout=log, stderr=log)
                 for command in (serve, schedule)
             ]
-        until(lambda: _ready(port), what="the platform", seconds=30)
-        yield Platform(postgres, port, token, copy)
+        until(lambda: _ready(port), what="the platform", seconds=120)
+        yield Platform(postgres, port, tokens, copy)
+    except BaseException:
+        print((root / "platform.log").read_text()[-8000:])
+        raise
     finally:
         for child in children:
             child.terminate()
@@ -85,12 +89,17 @@ def running(*, devices: int) -> Iterator[Platform]:
         shutil.rmtree(root, ignore_errors=True)
 
 
-def _furnished(url: str, devices: int) -> str:
-    """A node, its devices, and a user; that user's token."""
+def _furnished(url: str, devices: int, users: int) -> list[str]:
+    """A node, its devices, and users; a token of each user's."""
     with Cluster.opened(url, devices=devices) as cluster, cluster.sessions.begin() as session:
-        later = now(session) + timedelta(days=1)  # no sampler runs here, and none is to be missed
-        session.execute(sa.update(Device).values(sampled_at=later))
-        return people.issue(session, cluster.ada.user_id, TokenKind.API, "benchmark", expires_at=None)[1]
+        later = now(session) + timedelta(
+            days=1
+        )  # no sampler runs here, and none is to be missed or waited for
+        session.execute(sa.update(Device).values(sampled_at=later, cleared_at=later))
+        made = [user(session, f"user-{number}") for number in range(users)]
+        return [
+            people.issue(session, one.user_id, TokenKind.API, "benchmark", expires_at=None)[1] for one in made
+        ]
 
 
 def _copied(postgres: OwnPostgres) -> str:

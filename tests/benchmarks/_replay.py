@@ -75,17 +75,24 @@ class Own:
     run: str
     container: str
     device: str
+    user: str
+    token: str
+    """Its hash, as the server writes it."""
 
 
-def script(found: Sequence[Transaction], own: Own, devices: Sequence[str]) -> Script:
-    """The transactions as a script. Each of pgbench's clients takes another of `devices`."""
+def script(
+    found: Sequence[Transaction], own: Own, *, devices: Sequence[str], users: Sequence[tuple[str, str]]
+) -> Script:
+    """The transactions as a script. Each of pgbench's clients is another user, and takes another device."""
     client = "CAST(:client_id AS text)"
     values = {
         own.lease: "CAST(:id AS uuid)",
         own.name: f"('lease-' || {client})",
         own.run: "CAST(:run AS uuid)",
         own.container: f"('container-' || {client})",
-        own.device: f"(CAST('{{{','.join(devices)}}}' AS uuid[]))[CAST(:client_id AS int) + 1]",
+        own.device: _one_of(devices, "uuid"),
+        own.user: _one_of([one for one, _ in users], "uuid"),
+        own.token: _one_of([token.replace("\\", "\\\\") for _, token in users], "bytea"),
     }
     lines: list[str] = []
     listed: list[str] = []
@@ -103,6 +110,11 @@ def script(found: Sequence[Transaction], own: Own, devices: Sequence[str]) -> Sc
         lines.append("COMMIT;")
         listed.append("COMMIT")
     return Script("\n".join(lines) + "\n", listed, len(found))
+
+
+def _one_of(values: Sequence[str], kind: str) -> str:
+    """Each client has its own of these."""
+    return f"(CAST('{{{','.join(values)}}}' AS {kind}[]))[CAST(:client_id AS int) + 1]"
 
 
 def _filled(statement: str, parameters: dict[int, str], values: dict[str, str]) -> str:

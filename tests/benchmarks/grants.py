@@ -31,12 +31,12 @@ from tests.benchmarks._measure import said
 from tests.benchmarks._memory import Platform, running
 from tests.benchmarks._replay import Own, Script
 
-ROUNDS, CLIENTS, SECONDS, DEVICES = 5, 8, 4, 64
+ROUNDS, CLIENTS, SECONDS, DEVICES = 5, 8, 4, 16
 AT_ONCE, SHARE, CPUS_MILLIS, MEMORY = 100, 10, 100, 2**26
 
 
 def main() -> None:
-    with running(devices=DEVICES) as platform, tempfile.TemporaryDirectory() as folder:
+    with running(devices=DEVICES, users=CLIENTS) as platform, tempfile.TemporaryDirectory() as folder:
         asyncio.run(cycles(platform, clients=CLIENTS, seconds=2))  # everything warm
         script = captured(platform)
         ours: list[float] = []
@@ -75,17 +75,20 @@ def captured(platform: Platform) -> Script:
         text = lines.read()
     with psycopg.connect(plain_url(platform.postgres.url)) as connection:
         row = connection.execute(
-            "SELECT lease.id::text, lease.name, run.id::text, container_id, device_id::text FROM lease"
+            "SELECT lease.id::text, lease.name, run.id::text, container_id, device_id::text, owner_id::text FROM lease"
             " JOIN run ON run.lease_id = lease.id JOIN allocation ON allocation.run_id = run.id WHERE lease.id = %s",
             [lease],
         ).fetchone()
         assert row is not None
-        found = connection.execute(
+        devices = connection.execute(
             "SELECT id::text FROM device ORDER BY index LIMIT %s", [CLIENTS]
         ).fetchall()
-    own = Own(*row)
+        users = connection.execute(
+            "SELECT user_id::text, hash::text FROM token WHERE label = 'benchmark' ORDER BY created_at, id"
+        ).fetchall()
+    own = Own(*row, dict(users)[row[-1]])
     mentioned = [one for one in _replay.transactions(text) if one.names(own.lease) or one.names(own.name)]
-    return _replay.script(mentioned, own, [one for (one,) in found])
+    return _replay.script(mentioned, own, devices=[one for (one,) in devices], users=users)
 
 
 def _log_statements(platform: Platform, value: str) -> None:
@@ -96,7 +99,7 @@ def _log_statements(platform: Platform, value: str) -> None:
 
 
 async def _alone(platform: Platform) -> str:
-    client = Client(platform)
+    client = Client(platform, 0)
     await client.open()
     watch = Watch(platform.postgres.url)
     await watch.start()
@@ -134,7 +137,7 @@ def _plan(session: Session) -> Plan:
         session.execute(sa.select(NodeRow.id)).scalar_one(), "local", 10**6, 2**40,
         [Device(row.id, row.uuid, row.index, row.model, row.memory_bytes, 1000, row.memory_bytes) for row in devices],
     )  # fmt: skip
-    owner = session.execute(sa.select(User.id)).scalar_one()
+    owner = session.execute(sa.select(User.id).limit(1)).scalar_one()
     project = session.execute(sa.select(Project.id).limit(1)).scalar_one()
     leases = [
         Lease(
