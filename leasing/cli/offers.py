@@ -21,12 +21,13 @@ def offers(json: Json = False) -> None:
     page = listing(
         "/offers",
         json,
-        ["NODE", "FREE GPUS", "FREE CPUS", "FREE MEMORY"],
+        ["NODE", "FREE GPUS", "FREE CPUS", "FREE MEMORY", "LABELS"],
         lambda one: [
             one["node"],
             _gpus(one),
             f"{one['cpus_free']:g} of {one['cpus']:g}",
             f"{format_size(one['memory_free_bytes'])} of {format_size(one['memory_bytes'])}",
+            show.labels(one.get("labels", {})),
         ],
         empty="No node is ready. What is wrong with each: lease admin nodes",
     )

@@ -142,6 +142,16 @@ def test_labels_are_set_and_taken_away(said: Any) -> None:
     assert "disk=fast" in lines[1]
 
 
+def test_offers_show_labels(said: Any) -> None:
+    offer = {
+        "node": "a", "labels": {"zone": "b", "disk": "fast"}, "cpus_free": 1.0, "cpus": 2.0, "memory_free_bytes": 2**30,
+        "memory_bytes": 2**31, "devices_free": {}, "devices_total": {}, "parts_free": [], "frees": [],
+    }  # fmt: skip
+    _, lines, _ = said({"items": [offer], "queue_depth": 0}, "offers")
+    assert lines[0].split()[-1] == "LABELS"
+    assert lines[1].endswith("disk=fast,zone=b")
+
+
 def test_up_asks_for_what_was_said(said: Any) -> None:
     wishes = (
         "--project", "vision", "--priority", "high", "--preemptible", "--node", "a", "--label", "disk=fast",
