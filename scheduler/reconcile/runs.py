@@ -130,12 +130,13 @@ def _follow(session: Session, lease: Lease, run: Run, found: Container | None, o
             now=moment, actor=ACTOR, message=outcome.message, reason=outcome.reason, goal=Goal.ENDED,
         )  # fmt: skip
         return
+    run.released_at = moment
+    session.flush()  # the node's usage before its devices', as everyone locks them
     session.execute(
         sa.update(Allocation)
         .where(Allocation.run_id == run.id, Allocation.released_at.is_(None))
         .values(released_at=moment)
     )
-    run.released_at = moment
     transitions.move(
         session, lease, LeaseState.ENDED, Cause.RECONCILER,
         now=moment, actor=ACTOR, message=outcome.message, reason=outcome.reason,
