@@ -75,8 +75,9 @@ def captured(platform: Platform) -> Script:
         text = lines.read()
     with psycopg.connect(plain_url(platform.postgres.url)) as connection:
         row = connection.execute(
-            "SELECT lease.id::text, lease.name, run.id::text, container_id, device_id::text, owner_id::text FROM lease"
-            " JOIN run ON run.lease_id = lease.id JOIN allocation ON allocation.run_id = run.id WHERE lease.id = %s",
+            "SELECT lease.id::text, lease.name, run.id::text, container_id, device_id::text, owner_id::text,"
+            " hash::text FROM lease JOIN run ON run.lease_id = lease.id JOIN allocation ON allocation.run_id = run.id"
+            " JOIN token ON token.user_id = owner_id AND label = 'benchmark' WHERE lease.id = %s",
             [lease],
         ).fetchone()
         assert row is not None
@@ -86,7 +87,7 @@ def captured(platform: Platform) -> Script:
         users = connection.execute(
             "SELECT user_id::text, hash::text FROM token WHERE label = 'benchmark' ORDER BY created_at, id"
         ).fetchall()
-    own = Own(*row, dict(users)[row[-1]])
+    own = Own(*row)
     mentioned = [one for one in _replay.transactions(text) if one.names(own.lease) or one.names(own.name)]
     return _replay.script(mentioned, own, devices=[one for (one,) in devices], users=users)
 
