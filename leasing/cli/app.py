@@ -24,6 +24,7 @@ FILES = {
     "demo": ("demo",),
     "login": ("login", "logout", "whoami", "token", "tokens"),
     "admin": ("admin",),
+    "simulate": ("admin",),
     "server": ("serve", "admin"),
 }
 """Of this package, with the words that each makes commands of: to load them all takes longer than one of them runs."""

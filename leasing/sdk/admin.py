@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 from leasing.schema.cluster import DevicePage, DeviceStateOut, NodeOut, NodePage, RegistryOut, RegistryPage
+from leasing.schema.history import HistoryPage
 from leasing.schema.lease import EventOut, EventPage
 from leasing.schema.people import UserOut, UserPage
 from leasing.schema.project import ProjectIn, ProjectOut, ProjectPatch, QuotaIn, QuotaOut
@@ -100,6 +101,16 @@ class Admin:
             if page.next is None:
                 return
             wanted["after"] = page.next
+
+    def history(self, *, days: int = 30) -> Iterator[HistoryPage]:
+        """What was asked for lately and what became of it, a page at a time; nodes and projects with the first."""
+        wanted: dict[str, Any] = {"days": days, "limit": PAGE}
+        while True:
+            page = ask(self._transport, HistoryPage, "GET", "/history", params=wanted)
+            yield page
+            if page.next is None:
+                return
+            wanted["cursor"] = page.next
 
 
 def _quota(subject: str) -> str:

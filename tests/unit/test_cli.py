@@ -37,7 +37,7 @@ ASKING = [
     ("queue",), ("demo",), ("whoami",),
     ("tokens", "ls"), ("tokens", "create", "ci"), ("admin", "users", "ls"), ("admin", "nodes", "ls"),
     ("admin", "devices", "ls"), ("admin", "registries", "ls"), ("admin", "nodes", "cordon", "x"),
-    ("admin", "users", "create", "eve"),
+    ("admin", "users", "create", "eve"), ("admin", "history"), ("admin", "simulate"),
 ]  # fmt: skip
 """Every command that asks the server for something."""
 
