@@ -59,7 +59,7 @@ def queue(json: Json = False) -> None:
         lambda one: [
             str(one["position"]),
             one["lease"],
-            one["owner"],
+            _standing(one),
             one["gpu"] if one["gpu"] != "0" else "-",
             f"{one['cpus']:g}",
             format_size(one["memory_bytes"]),
@@ -71,6 +71,13 @@ def queue(json: Json = False) -> None:
     )
     if page.get("accuracy") and not json:
         print(_accuracy(page["accuracy"]))
+
+
+def _standing(one: dict[str, Any]) -> str:
+    """Whose it is, with what else decides its place."""
+    project = [one["project"]] if one["project"] != "default" else []
+    priority = [one["priority"]] if one["priority"] != "normal" else []
+    return f"{one['owner']} ({', '.join(project + priority)})" if project or priority else str(one["owner"])
 
 
 def _next(offers: Sequence[dict[str, Any]]) -> Iterator[str]:

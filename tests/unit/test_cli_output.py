@@ -207,7 +207,7 @@ def test_queue_why_and_show_say_the_same_of_a_start(signed_in: pytest.MonkeyPatc
         for key, minutes in (("expected_start", 40), ("latest_start", 90))
     }
     entry = {
-        "position": 3, "lease": "demo", "owner": "ada", "project": "default", "priority": "normal", "gpu": "1",
+        "position": 3, "lease": "demo", "owner": "ada", "project": "vision", "priority": "high", "gpu": "1",
         "cpus": 1, "memory_bytes": 2**30, "queued_at": "2026-01-31T12:00:00Z", "blockers": ["full"], **start,
     }  # fmt: skip
     past = {
@@ -225,6 +225,7 @@ def test_queue_why_and_show_say_the_same_of_a_start(signed_in: pytest.MonkeyPatc
         assert re.search(r"in 40m \(.*\d\d:\d\d\), by .*\d\d:\d\d at the latest", shown), shown
         accuracy = "Forecasts of the last 30 days: half within 6m12s; 96% started by the latest time told."
         assert (accuracy in shown) == (command == ("queue",))
+        assert ("ada (vision, high)" in shown) == (command == ("queue",))
 
 
 def test_offers_say_when_the_next_device_frees(signed_in: pytest.MonkeyPatch) -> None:
