@@ -1,8 +1,9 @@
-"""`lease admin history` and `lease admin simulate`: try a policy on what has happened, on this machine."""
+"""`lease admin history`, `simulate` and `demand`: what has happened, played again or carried on, on this machine."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,17 +15,22 @@ from leasing.errors import Invalid
 from leasing.units import format_duration, parse_duration
 
 if TYPE_CHECKING:
+    from scheduler.policy.demand import Expected
     from scheduler.simulation import report
     from scheduler.simulation.world import Options, World
 
 # What plays the record is the scheduler's own code; it is loaded by these commands alone, and needs no database.
 
+Trace = Annotated[
+    Path | None, typer.Option(help="Take this instead: a file of lease admin history, or openb's folder.")
+]
 Days = Annotated[int, typer.Option(min=1, max=3660, help="How far back.")]
 
 
 def register(_: App) -> None:
     admin.app.command("history")(history)
     admin.app.command("simulate")(simulate)
+    admin.app.command("demand")(demand)
 
 
 def history(days: Days = 30) -> None:
@@ -43,9 +49,7 @@ def history(days: Days = 30) -> None:
 def simulate(
     *,
     days: Days = 30,
-    trace: Annotated[
-        Path | None, typer.Option(help="Play this instead: a file of lease admin history, or openb's folder.")
-    ] = None,
+    trace: Trace = None,
     fair_share: Annotated[
         bool, typer.Option("--fair-share/--no-fair-share", help="Whether projects take turns by use.")
     ] = True,
@@ -79,6 +83,35 @@ def simulate(
         devices_per_user,
     )
     _tell(world, with_nodes(world, len(world.nodes) + more_nodes), options, json=json)
+
+
+def demand(days: Days = 30, trace: Trace = None, json: Json = False) -> None:
+    """What will probably be asked for in the next 24 hours, by environment."""
+    from scheduler.policy.demand import Asked, expected
+    from scheduler.simulation.play import moment
+
+    world = _world(days, trace)
+    asked = [Asked(moment(one.at), one.environment, one.devices) for one in world.asked]
+    found = expected(asked, moment(world.ends))
+    if json:
+        show.as_json([asdict(one) | {"at": one.at.isoformat()} for one in found])
+        return
+    environments = sorted({one.environment for one in found})
+    show.table(
+        ["ENVIRONMENT", "REQUESTS", "GPUS", "BUSIEST HOUR"],
+        [_demand([one for one in found if one.environment == name]) for name in environments],
+        empty="Nothing was asked for in that time, so nothing is foretold.",
+    )
+
+
+def _demand(hours: Sequence[Expected]) -> Sequence[str]:
+    busiest = max(hours, key=lambda one: (one.requests, one.devices))
+    return (
+        busiest.environment or "-",
+        f"{sum(one.requests for one in hours):.1f}",
+        f"{sum(one.devices for one in hours):.1f}",
+        f"{busiest.at.astimezone():%a %H:%M} ({busiest.requests:.1f})",
+    )
 
 
 def _world(days: int, trace: Path | None) -> World:

@@ -205,3 +205,22 @@ def test_the_command_plays_a_trace_without_a_server(
     assert execute([*command, "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert (told["as_it_is"]["waits"]["mean"], told["as_tried"]["waits"]["mean"]) == (30, 0)
+
+
+def test_the_command_foretells_what_will_be_asked_for(
+    tmp_path: Path, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """For a fortnight, each day at nine three are asked for, and nothing else."""
+    pods = "".join(
+        f"p{day}-{number},1,1,1,1000,,LS,Running,{day * 86_400 + 9 * 3600},{(day + 1) * 86_400}\n"
+        for day in range(14)
+        for number in range(3)
+    )
+    folder(tmp_path, NODES, pods)
+    assert execute(["admin", "demand", "--trace", str(tmp_path), "--json"]) == 0
+    hours = json.loads(capsys.readouterr().out)
+    assert len(hours) == 24
+    assert max(hours, key=lambda one: one["requests"])["at"].endswith("T09:00:00+00:00")
+    assert 2 < sum(one["requests"] for one in hours) < 4
+    assert execute(["admin", "demand", "--trace", str(tmp_path)]) == 0
+    assert "BUSIEST HOUR" in capsys.readouterr().out
