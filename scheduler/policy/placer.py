@@ -105,7 +105,7 @@ class Placer:
         return known
 
     def _renew(self, want: Want, known: _Known) -> None:
-        changed = np.unique(np.array(self._field.changes[known.seen :], dtype=np.int64))
+        changed = np.array([*{*self._field.changes[known.seen :]}], dtype=np.int64)
         known.seen = len(self._field.changes)
         known.score[changed] = -np.inf
         self._judge(want, known, changed)
