@@ -1,4 +1,4 @@
-"""Stage: containers and networks of this installation that no open run and no suspended lease owns go, after a grace."""
+"""Stage: containers and networks of this installation that no run and no suspended lease owns go, after a grace."""
 
 from __future__ import annotations
 
