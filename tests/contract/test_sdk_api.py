@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -17,9 +17,8 @@ from leasing import Client, errors
 from leasing.model import Device
 from leasing.sdk.lease import Lease
 from leasing.sdk.transport import Transport
-from leasing.states import Role
 from tests.support.answering import answering
-from tests.support.api import Served, served, token
+from tests.support.api import Served, token
 from tests.support.cluster import IMAGE, Cluster
 
 METHODS = {
@@ -75,30 +74,6 @@ ABSENT = {
     "metrics": "for Prometheus, in its own text format",
     "targets": "for Prometheus' discovery",
 }
-
-
-@pytest.fixture
-def cluster(database_url: str) -> Iterator[Cluster]:
-    with Cluster.opened(database_url, devices=2) as made:
-        yield made
-
-
-@pytest.fixture
-def api(cluster: Cluster, tmp_path: Path) -> Iterator[Served]:
-    with served(cluster, tmp_path) as made:
-        yield made
-
-
-@pytest.fixture
-def ada(api: Served, cluster: Cluster) -> Iterator[Client]:
-    with Client(api.url, token(cluster, cluster.ada)) as client:
-        yield client
-
-
-@pytest.fixture
-def root(api: Served) -> Iterator[Client]:
-    with Client(api.url, api.user("root", Role.ADMIN)) as client:
-        yield client
 
 
 def test_every_operation_has_a_method_or_a_reason_for_none(api: Served) -> None:

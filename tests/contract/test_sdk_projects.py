@@ -2,40 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from leasing import Client, errors
-from leasing.states import Role
-from tests.support.api import Served, served, token
-from tests.support.cluster import IMAGE, Cluster
-
-
-@pytest.fixture
-def cluster(database_url: str) -> Iterator[Cluster]:
-    with Cluster.opened(database_url, devices=2) as made:
-        yield made
-
-
-@pytest.fixture
-def api(cluster: Cluster, tmp_path: Path) -> Iterator[Served]:
-    with served(cluster, tmp_path) as made:
-        yield made
-
-
-@pytest.fixture
-def ada(api: Served, cluster: Cluster) -> Iterator[Client]:
-    with Client(api.url, token(cluster, cluster.ada)) as client:
-        yield client
-
-
-@pytest.fixture
-def root(api: Served) -> Iterator[Client]:
-    with Client(api.url, api.user("root", Role.ADMIN)) as client:
-        yield client
+from tests.support.cluster import IMAGE
 
 
 def test_projects_quotas_and_where_a_lease_is_to_be(ada: Client, root: Client) -> None:
