@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -38,24 +38,91 @@ ASKED = (
 )  # fmt: skip
 
 
+class _Condition(NamedTuple):
+    """Of a device, for `unfit`."""
+
+    intent: str
+    quarantined_since: datetime | None
+    quarantine_reason: str
+    health: str
+    health_reason: str
+    mig_enabled: bool
+    sampled_at: datetime | None
+    cleared_at: datetime | None
+    foreign_since: datetime | None
+
+
+# Made once, and not in each pass: to put a statement together costs as much as to run it.
+_NOW = sa.bindparam("now", type_=sa.DateTime(timezone=True))
+_LIVE = sa.and_(
+    Reservation.state.in_([ReservationState.BOOKED, ReservationState.USED]), Reservation.ends_at > _NOW
+)
+QUEUE = (
+    sa.select(
+        Lease.id, Lease.name, Lease.wait, sa.func.coalesce(Lease.kept_node_id, Workspace.node_id),
+        Lease.ttl_seconds, Lease.until,
+        sa.func.coalesce(Lease.at_least_seconds, sa.bindparam("at_least_seconds", type_=sa.Integer)),
+        Lease.node_name, Lease.node_labels, Reservation.id, Project.name, Lease.priority, Lease.preemptible,
+        Lease.arrival, *ASKED,
+    )
+    .join(Project, Project.id == Lease.project_id)
+    .outerjoin(Workspace, Workspace.id == Lease.workspace_id)
+    .outerjoin(Reservation, sa.and_(Reservation.id == Lease.reservation_id, _LIVE))
+    .where(Lease.state == LeaseState.QUEUED, sa.or_(Lease.retry_at.is_(None), Lease.retry_at <= _NOW))
+    .order_by(Lease.arrival)
+)  # fmt: skip
+RESERVED = (
+    sa.select(
+        Reservation.id, Reservation.name, Reservation.node_id, Reservation.cpus_millis, Reservation.memory_bytes,
+        Reservation.starts_at, Reservation.ends_at, sa.func.array_agg(ReservedDevice.device_id),
+    )
+    .join(ReservedDevice, sa.and_(ReservedDevice.reservation_id == Reservation.id, ReservedDevice.live))
+    .where(_LIVE)
+    .group_by(Reservation.id)
+)  # fmt: skip
+ALLOCATED = sa.select(
+    Allocation.run_id, Allocation.device_id, Allocation.share, Allocation.memory_bytes
+).where(Allocation.released_at.is_(None))
+HELD = (
+    sa.select(
+        Run.id, Run.lease_id, Run.node_id, Run.cpus_millis, Run.memory_bytes, Run.started_at,
+        Lease.owner_id, Lease.image, Lease.state, Lease.ends_at, Lease.until, Lease.ttl_seconds,
+    )
+    .join(Lease, Lease.id == Run.lease_id)
+    .where(Run.released_at.is_(None))
+)  # fmt: skip
+DEVICES = (
+    sa.select(
+        DeviceRow.node_id, DeviceRow.id, DeviceRow.uuid, DeviceRow.index, DeviceRow.model, DeviceRow.memory_bytes,
+        DeviceRow.parent_uuid, DeviceUsage.share - DeviceUsage.share_used,
+        DeviceUsage.memory_bytes - DeviceUsage.memory_used_bytes, DeviceUsage.released_at,
+        *(getattr(DeviceRow, name) for name in _Condition._fields),
+    )
+    .join(DeviceUsage)
+    .where(DeviceUsage.share == WHOLE, DeviceRow.health != DeviceHealth.RETIRED)
+    .order_by(DeviceRow.index)
+)  # fmt: skip
+NODES = sa.select(
+    NodeRow.id, NodeRow.name, NodeUsage.cpus_millis - NodeUsage.cpus_used_millis,
+    NodeUsage.memory_bytes - NodeUsage.memory_used_bytes, NodeRow.intent, NodeRow.health, NodeRow.health_reason,
+    NodeRow.engine, NodeRow.labels, NodeRow.topology,
+).join(NodeUsage)  # fmt: skip
+_LATELY = sa.select(*ASKED).order_by(Lease.arrival.desc()).limit(LATELY).subquery()
+TYPICAL = (
+    sa.select(*_LATELY.c, sa.func.count().label("times"))
+    .where(_LATELY.c.gpu_count > 0)
+    .group_by(*_LATELY.c)
+    .order_by(sa.desc("times"))
+    .limit(KINDS)
+)
+
+
 def queue(session: Session, now: datetime, *, at_least_seconds: int) -> list[Waiting]:
     """Who waits, as they came. A lease that may not be tried again yet is not among them.
 
     `at_least_seconds`: to which a reservation may cut the time of who does not say.
     """
-    rows = session.execute(
-        sa.select(
-            Lease.id, Lease.name, Lease.wait, sa.func.coalesce(Lease.kept_node_id, Workspace.node_id),
-            Lease.ttl_seconds, Lease.until, sa.func.coalesce(Lease.at_least_seconds, at_least_seconds),
-            Lease.node_name, Lease.node_labels, Reservation.id, Project.name, Lease.priority, Lease.preemptible,
-            Lease.arrival, *ASKED,
-        )
-        .join(Project, Project.id == Lease.project_id)
-        .outerjoin(Workspace, Workspace.id == Lease.workspace_id)
-        .outerjoin(Reservation, sa.and_(Reservation.id == Lease.reservation_id, _live(now)))
-        .where(Lease.state == LeaseState.QUEUED, sa.or_(Lease.retry_at.is_(None), Lease.retry_at <= now))
-        .order_by(Lease.arrival)
-    )  # fmt: skip
+    rows = session.execute(QUEUE, {"now": now, "at_least_seconds": at_least_seconds})
     return [
         Waiting(
             lease_id, name, _request(*asked), wait, node_id, float(seconds or 0), until, float(at_least), node_name,
@@ -66,20 +133,9 @@ def queue(session: Session, now: datetime, *, at_least_seconds: int) -> list[Wai
     ]  # fmt: skip
 
 
-def _live(now: datetime) -> sa.ColumnElement[bool]:
-    return sa.and_(
-        Reservation.state.in_([ReservationState.BOOKED, ReservationState.USED]), Reservation.ends_at > now
-    )
-
-
 def reserved(session: Session, now: datetime) -> dict[UUID, list[Reserved]]:
     """By node, what is promised from now on; of CPUs and memory, what nobody has under it yet."""
-    rows = session.execute(
-        sa.select(Reservation, sa.func.array_agg(ReservedDevice.device_id))
-        .join(ReservedDevice, sa.and_(ReservedDevice.reservation_id == Reservation.id, ReservedDevice.live))
-        .where(_live(now))
-        .group_by(Reservation.id)
-    ).all()
+    rows = session.execute(RESERVED, {"now": now}).all()
     if not rows:
         return {}
     used = {
@@ -87,17 +143,17 @@ def reserved(session: Session, now: datetime) -> dict[UUID, list[Reserved]]:
         for reservation_id, cpus, memory in session.execute(
             sa.select(Lease.reservation_id, sa.func.sum(Run.cpus_millis), sa.func.sum(Run.memory_bytes))
             .join(Run, sa.and_(Run.lease_id == Lease.id, Run.released_at.is_(None)))
-            .where(Lease.reservation_id.in_([row.id for row, _ in rows]))
+            .where(Lease.reservation_id.in_([reservation_id for reservation_id, *_ in rows]))
             .group_by(Lease.reservation_id)
         )
     }
     found: dict[UUID, list[Reserved]] = defaultdict(list)
-    for row, devices in rows:
-        cpus, memory = used.get(row.id, (0, 0))
-        found[row.node_id].append(
+    for reservation_id, name, node_id, cpus_millis, memory_bytes, starts_at, ends_at, devices in rows:
+        cpus, memory = used.get(reservation_id, (0, 0))
+        found[node_id].append(
             Reserved(
-                row.id, row.name, frozenset(devices), max(0, row.cpus_millis - cpus),
-                max(0, row.memory_bytes - int(memory)), row.starts_at, row.ends_at,
+                reservation_id, name, frozenset(devices), max(0, cpus_millis - cpus),
+                max(0, memory_bytes - int(memory)), starts_at, ends_at,
             )
         )  # fmt: skip
     return found
@@ -123,31 +179,21 @@ def yielding(session: Session, held: Mapping[UUID, Held]) -> list[Yielding]:
 def held(session: Session, now: datetime) -> dict[UUID, Held]:
     """What each lease that has not ended has taken, with when it will be free; one being stopped is about to be."""
     parts: dict[UUID, list[tuple[UUID, int, int]]] = defaultdict(list)
-    for run_id, device_id, share, memory in session.execute(
-        sa.select(Allocation.run_id, Allocation.device_id, Allocation.share, Allocation.memory_bytes).where(
-            Allocation.released_at.is_(None)
-        )
-    ):
+    for run_id, device_id, share, memory in session.execute(ALLOCATED):
         parts[run_id].append((device_id, share, memory))
-    rows = session.execute(
-        sa.select(
-            Run, Lease.owner_id, Lease.image, Lease.state, Lease.ends_at, Lease.until, Lease.ttl_seconds
-        )
-        .join(Lease, Lease.id == Run.lease_id)
-        .where(Run.released_at.is_(None))
-    )
     usual = history.behaviour(session, now)
     return {
-        run.lease_id: Held(
-            run.node_id,
-            run.cpus_millis,
-            run.memory_bytes,
-            parts[run.id],
+        lease_id: Held(
+            node_id,
+            cpus_millis,
+            memory_bytes,
+            parts[run_id],
             until := now if state == LeaseState.STOPPING else _deadline(ends_at, at, seconds, now),
-            usual.likely_end(str(owner), image, started=run.started_at or now, deadline=until, now=now),
+            usual.likely_end(str(owner), image, started=started_at or now, deadline=until, now=now),
         )
-        for run, owner, image, state, ends_at, at, seconds in rows
-    }
+        for run_id, lease_id, node_id, cpus_millis, memory_bytes, started_at, owner, image, state, ends_at, at, seconds
+        in session.execute(HELD)
+    }  # fmt: skip
 
 
 def _deadline(
@@ -158,14 +204,7 @@ def _deadline(
 
 def typical(session: Session) -> list[tuple[Request, float]]:
     """What has been asked for lately, with how often: what will probably be asked for next."""
-    lately = sa.select(*ASKED).order_by(Lease.arrival.desc()).limit(LATELY).subquery()
-    rows = session.execute(
-        sa.select(*lately.c, sa.func.count().label("times"))
-        .where(lately.c.gpu_count > 0)
-        .group_by(*lately.c)
-        .order_by(sa.desc("times"))
-        .limit(KINDS)
-    )
+    rows = session.execute(TYPICAL)
     return [(_request(*asked), float(times)) for *asked, times in rows]
 
 
@@ -179,38 +218,47 @@ def nodes(session: Session, now: datetime, *, disk_reserve_bytes: int) -> list[N
     """Every node with what is free on it, and what is promised."""
     promised = reserved(session, now)
     devices: dict[UUID, list[Device]] = defaultdict(list)
-    for row, usage in session.execute(
-        sa.select(DeviceRow, DeviceUsage)
-        .join(DeviceUsage)
-        .where(DeviceUsage.share == WHOLE, DeviceRow.health != DeviceHealth.RETIRED)
-        .order_by(DeviceRow.index)
-    ):
-        devices[row.node_id].append(
+    for (
+        node_id,
+        device_id,
+        uuid,
+        index,
+        model,
+        memory,
+        parent,
+        share_free,
+        memory_free,
+        released_at,
+        *condition,
+    ) in session.execute(DEVICES):
+        devices[node_id].append(
             Device(
-                id=row.id,
-                uuid=row.uuid,
-                index=row.index,
-                model=row.model,
-                memory_bytes=row.memory_bytes,
-                share_free=usage.share - usage.share_used,
-                memory_free_bytes=usage.memory_bytes - usage.memory_used_bytes,
-                instance=row.parent_uuid is not None,
-                unfit=unfit(row, usage, now),
+                id=device_id,
+                uuid=uuid,
+                index=index,
+                model=model,
+                memory_bytes=memory,
+                share_free=share_free,
+                memory_free_bytes=memory_free,
+                instance=parent is not None,
+                unfit=unfit(_Condition(*condition), released_at, now),
             )
         )
     return [
         Node(
-            id=row.id,
-            name=row.name,
-            cpus_free_millis=usage.cpus_millis - usage.cpus_used_millis,
-            memory_free_bytes=usage.memory_bytes - usage.memory_used_bytes,
-            devices=tuple(devices[row.id]),
-            closed=_closed(row, disk_reserve_bytes),
-            labels=row.labels,
-            links=_links(row.topology),
-            reserved=promised.get(row.id, ()),
+            id=node_id,
+            name=name,
+            cpus_free_millis=cpus_free,
+            memory_free_bytes=memory_free,
+            devices=tuple(devices[node_id]),
+            closed=_closed(intent, health, reason, engine.get("disk_free_bytes"), disk_reserve_bytes),
+            labels=labels,
+            links=_links(topology),
+            reserved=promised.get(node_id, ()),
         )
-        for row, usage in session.execute(sa.select(NodeRow, NodeUsage).join(NodeUsage))
+        for node_id, name, cpus_free, memory_free, intent, health, reason, engine, labels, topology in (
+            session.execute(NODES)
+        )
     ]
 
 
@@ -225,12 +273,11 @@ def snapshot(session: Session, waiting: list[Waiting], now: datetime, *, disk_re
     )
 
 
-def _closed(node: NodeRow, disk_reserve_bytes: int) -> str | None:
-    if node.intent != NodeIntent.OPEN:
-        return f"is {node.intent} by an admin"
-    if node.health != NodeHealth.READY:
-        return f"is {node.health}: {node.health_reason or 'its engine does not answer'}"
-    free = node.engine.get("disk_free_bytes")
+def _closed(intent: str, health: str, reason: str, free: int | None, disk_reserve_bytes: int) -> str | None:
+    if intent != NodeIntent.OPEN:
+        return f"is {intent} by an admin"
+    if health != NodeHealth.READY:
+        return f"is {health}: {reason or 'its engine does not answer'}"
     if free is not None and free < disk_reserve_bytes:
         return f"has only {format_size(free)} of disk left, under the reserve of {format_size(disk_reserve_bytes)}"
     return None

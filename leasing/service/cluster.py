@@ -6,6 +6,7 @@ import hashlib
 import secrets
 from collections import Counter, defaultdict
 from datetime import datetime, timedelta
+from typing import Protocol
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -159,8 +160,34 @@ def set_device_intent(session: Session, uuid: str, intent: NodeIntent, *, princi
         )
 
 
-def unfit(device: Device, usage: DeviceUsage, now: datetime) -> str | None:
-    """Why nothing new may be placed on a device, holder or not; None if it may."""
+class Condition(Protocol):
+    """What of a device's row says whether it may be leased, however it was read."""
+
+    @property
+    def intent(self) -> str: ...
+    @property
+    def quarantined_since(self) -> datetime | None: ...
+    @property
+    def quarantine_reason(self) -> str: ...
+    @property
+    def health(self) -> str: ...
+    @property
+    def health_reason(self) -> str: ...
+    @property
+    def mig_enabled(self) -> bool: ...
+    @property
+    def sampled_at(self) -> datetime | None: ...
+    @property
+    def cleared_at(self) -> datetime | None: ...
+    @property
+    def foreign_since(self) -> datetime | None: ...
+
+
+def unfit(device: Condition, released_at: datetime | None, now: datetime) -> str | None:
+    """Why nothing new may be placed on a device, holder or not; None if it may.
+
+    `released_at` is when a part of it was last given back.
+    """
     if device.intent != NodeIntent.OPEN:
         return "cordoned by an admin"
     if device.quarantined_since is not None:
@@ -171,7 +198,7 @@ def unfit(device: Device, usage: DeviceUsage, now: datetime) -> str | None:
         return "leased through its MIG instances"
     if device.sampled_at is None or now - device.sampled_at > STALE:
         return "its node's sampler is silent"
-    if handover.cleaning(device, usage.released_at):
+    if handover.cleaning(device, released_at):
         reason = f": {device.quarantine_reason}" if device.quarantine_reason else ""
         return f"being cleaned after the last lease{reason}"
     if device.foreign_since is not None:
@@ -187,7 +214,7 @@ def free_devices(session: Session, now: datetime) -> dict[UUID, Counter[str]]:
         .join(DeviceUsage)
         .where(DeviceUsage.share == WHOLE, DeviceUsage.share_used == 0)
     ):
-        if unfit(device, usage, now) is None:
+        if unfit(device, usage.released_at, now) is None:
             free[device.node_id][device.model] += 1
     return free
 
@@ -202,7 +229,7 @@ def free_parts(session: Session, now: datetime) -> dict[UUID, list[PartOut]]:
         .order_by(DeviceUsage.share_used)
     )
     for device, usage in rows:
-        if unfit(device, usage, now) is None:
+        if unfit(device, usage.released_at, now) is None:
             free[device.node_id].append(
                 PartOut(
                     model=device.model,
@@ -264,7 +291,7 @@ def _device_state(
         return "out", "leased through its MIG instances"
     if device.health == DeviceHealth.OK and (device.sampled_at is None or now - device.sampled_at > STALE):
         return "unknown", "its node's sampler is silent"
-    why = unfit(device, usage, now)
+    why = unfit(device, usage.released_at, now)
     if why is None:
         return "free", ""
     usual = device.intent == NodeIntent.OPEN and device.health == DeviceHealth.OK and not device.mig_enabled

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Protocol
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
@@ -60,7 +60,14 @@ class Look:
     released_at: datetime | None
 
 
-def cleaning(device: Device, released_at: datetime | None) -> bool:
+class Proven(Protocol):
+    """A device, by when it was last proven clean."""
+
+    @property
+    def cleared_at(self) -> datetime | None: ...
+
+
+def cleaning(device: Proven, released_at: datetime | None) -> bool:
     """Whether it has not been proven clean since a lease gave it back."""
     return released_at is not None and (device.cleared_at is None or device.cleared_at < released_at)
 
