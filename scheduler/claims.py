@@ -19,10 +19,16 @@ from leasing.states import Cause, LeaseState
 ACTOR = "starter"
 
 FREE = sa.text("""
-    SELECT id, state FROM lease
+    SELECT id, state, now() FROM lease
     WHERE state = ANY (CAST(:states AS text[]))
-        AND (claim_until IS NULL OR claim_until < :now) AND (retry_at IS NULL OR retry_at <= :now)
+        AND (claim_until IS NULL OR claim_until < now()) AND (retry_at IS NULL OR retry_at <= now())
     ORDER BY arrival LIMIT :limit FOR NO KEY UPDATE SKIP LOCKED
+""")
+TAKE = sa.text("""
+    UPDATE lease SET claim_owner = :owner, claim_token = gen_random_uuid(),
+        claim_until = now() + make_interval(secs => :seconds)
+    WHERE id = ANY (CAST(:ids AS uuid[]))
+    RETURNING id, claim_token
 """)
 
 
@@ -35,39 +41,29 @@ class Claim:
 
 
 def take(
-    session: Session, states: Collection[LeaseState], *, owner: str, limit: int, seconds: int, now: datetime
-) -> list[Lease]:
+    session: Session, states: Collection[LeaseState], *, owner: str, limit: int, seconds: int
+) -> list[Claim]:
     """Up to `limit` unclaimed leases in those states, now claimed; first come first. Rows that others hold are skipped.
 
     Placed ones are starting from here on: a claim on them is their start. Fewer rows than there are may come back, so
     an empty result says nothing about the queue.
     """
-    found = session.execute(FREE, {"states": [*states], "limit": limit, "now": now}).all()
-    placed = [lease_id for lease_id, state in found if state == LeaseState.PLACED]
-    transitions.move_many(
-        session, [Move(lease_id, "a worker took up its start") for lease_id in placed], LeaseState.PLACED,
-        LeaseState.STARTING, Cause.STARTER, now=now, actor=ACTOR,
-    )  # fmt: skip
+    found = session.execute(FREE, {"states": [*states], "limit": limit}).all()
     if not found:
         return []
-    leases = session.execute(
-        sa.update(Lease)
-        .where(Lease.id.in_([lease_id for lease_id, _ in found]))
-        .values(
-            claim_owner=owner,
-            claim_token=sa.func.gen_random_uuid(),
-            claim_until=now + timedelta(seconds=seconds),
-        )
-        .returning(Lease),
-        execution_options={"synchronize_session": False, "populate_existing": True},
-    ).scalars()
-    return sorted(leases, key=lambda lease: lease.arrival)
-
-
-def of(lease: Lease) -> Claim:
-    """The claim on a row just taken."""
-    assert lease.claim_token is not None, "taken rows carry a token"
-    return Claim(lease.id, lease.claim_token)
+    transitions.move_many(
+        session,
+        [
+            Move(lease_id, "a worker took up its start")
+            for lease_id, state, _ in found
+            if state == LeaseState.PLACED
+        ],
+        LeaseState.PLACED, LeaseState.STARTING, Cause.STARTER, now=found[0][2], actor=ACTOR,
+    )  # fmt: skip
+    ids = [lease_id for lease_id, *_ in found]
+    taken = session.execute(TAKE, {"ids": ids, "owner": owner, "seconds": seconds})
+    tokens: dict[UUID, UUID] = dict(taken.all())
+    return [Claim(lease_id, tokens[lease_id]) for lease_id in ids]
 
 
 def enter(session: Session, claim: Claim) -> Lease:
@@ -78,8 +74,13 @@ def enter(session: Session, claim: Claim) -> Lease:
         .with_for_update(key_share=True)
     ).scalar_one_or_none()
     if lease is None:
-        raise Stale(f"The claim on lease {claim.lease_id} is no longer this worker's.")
+        raise stale(claim)
     return lease
+
+
+def stale(claim: Claim) -> Stale:
+    """What to raise where a claim was found to be gone."""
+    return Stale(f"The claim on lease {claim.lease_id} is no longer this worker's.")
 
 
 def extend(session: Session, claims: Iterable[Claim], *, seconds: int, now: datetime) -> None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -12,10 +12,24 @@ from sqlalchemy.orm import Session
 
 from leasing import names
 from leasing.drivers.spec import LeaseFacts
-from leasing.model import Allocation, Device, Lease, Node, Run, User
-from leasing.states import Goal
-from scheduler import claims
+from leasing.states import Goal, LeaseState
 from scheduler.claims import Claim
+
+JOBS = sa.text("""
+    SELECT lease.id AS lease_id, lease.state, lease.goal, lease.name, lease.image, lease.command, lease.env,
+        lease.shm_bytes, lease.workspace_id, lease.attempts, lease.kept_node_id, lease.kept_container, lease.kept_image,
+        users.name AS owner, run.id AS run_id, run.generation, run.cpus_millis, run.memory_bytes,
+        node.id AS node_id, node.driver, node.address,
+        ARRAY(
+            SELECT device.uuid FROM allocation JOIN device ON device.id = allocation.device_id
+            WHERE allocation.run_id = run.id AND allocation.released_at IS NULL ORDER BY device.index
+        ) AS devices
+    FROM lease
+    JOIN run ON run.lease_id = lease.id AND run.released_at IS NULL
+    JOIN users ON users.id = lease.owner_id
+    JOIN node ON node.id = run.node_id
+    WHERE lease.id = ANY (CAST(:ids AS uuid[]))
+""")
 
 
 @dataclass(frozen=True)
@@ -39,6 +53,8 @@ class Job:
     """Id, driver and address."""
     facts: LeaseFacts
     attempts: int
+    stops: bool
+    """Whether it is to be stopped, and not started."""
     suspends: bool
     """Of one that is to be stopped: its files are to be kept."""
     kept: Kept
@@ -57,57 +73,37 @@ class Job:
         return names.kept_image(self.facts.installation, self.claim.lease_id, self.facts.generation)
 
 
-def of(session: Session, leases: Sequence[Lease], installation: str) -> dict[UUID, Job]:
-    """The job for each claimed lease that has an open run."""
-    if not leases:
-        return {}
-    by_id = {lease.id: lease for lease in leases}
-    rows = session.execute(
-        sa.select(Run, User.name, Node.driver, Node.address)
-        .join(Lease, Lease.id == Run.lease_id)
-        .join(User, User.id == Lease.owner_id)
-        .join(Node, Node.id == Run.node_id)
-        .where(Run.lease_id.in_(by_id), Run.released_at.is_(None))
-    ).all()
-    devices: dict[UUID, list[str]] = defaultdict(list)
-    for run_id, uuid in session.execute(
-        sa.select(Allocation.run_id, Device.uuid)
-        .join(Device)
-        .where(Allocation.run_id.in_([run.id for run, *_ in rows]), Allocation.released_at.is_(None))
-        .order_by(Device.index)
-    ):
-        devices[run_id].append(uuid)
-    return {
-        run.lease_id: Job(
-            claim=claims.of(by_id[run.lease_id]),
-            run_id=run.id,
-            node=(run.node_id, driver, address),
-            facts=_facts(by_id[run.lease_id], run, owner, devices[run.id], installation),
-            attempts=by_id[run.lease_id].attempts,
-            suspends=by_id[run.lease_id].goal == Goal.SUSPENDED,
-            kept=_kept(by_id[run.lease_id]),
-        )
-        for run, owner, driver, address in rows
-    }
+def of(session: Session, taken: Sequence[Claim], installation: str) -> list[Job]:
+    """The job for each claimed lease that has an open run, in the order of the claims."""
+    if not taken:
+        return []
+    rows = session.execute(JOBS, {"ids": [claim.lease_id for claim in taken]})
+    by_id = {row.lease_id: row for row in rows}
+    return [_job(claim, by_id[claim.lease_id], installation) for claim in taken if claim.lease_id in by_id]
 
 
-def _kept(lease: Lease) -> Kept:
-    return Kept(lease.kept_node_id, lease.kept_container, lease.kept_image)
-
-
-def _facts(lease: Lease, run: Run, owner: str, devices: list[str], installation: str) -> LeaseFacts:
-    return LeaseFacts(
-        lease_id=lease.id,
-        name=lease.name,
-        owner=owner,
-        installation=installation,
-        generation=run.generation,
-        image=lease.image,
-        command=lease.command,
-        env=lease.env,
-        cpus=run.cpus_millis / 1000,
-        memory_bytes=run.memory_bytes,
-        shm_bytes=lease.shm_bytes,
-        device_uuids=tuple(devices),
-        workspace=names.volume(installation, lease.workspace_id) if lease.workspace_id else None,
+def _job(claim: Claim, row: sa.Row[Any], installation: str) -> Job:
+    return Job(
+        claim=claim,
+        run_id=row.run_id,
+        node=(row.node_id, row.driver, row.address),
+        facts=LeaseFacts(
+            lease_id=claim.lease_id,
+            name=row.name,
+            owner=row.owner,
+            installation=installation,
+            generation=row.generation,
+            image=row.image,
+            command=row.command,
+            env=row.env,
+            cpus=row.cpus_millis / 1000,
+            memory_bytes=row.memory_bytes,
+            shm_bytes=row.shm_bytes,
+            device_uuids=tuple(row.devices),
+            workspace=names.volume(installation, row.workspace_id) if row.workspace_id else None,
+        ),
+        attempts=row.attempts,
+        stops=row.state == LeaseState.STOPPING,
+        suspends=row.goal == Goal.SUSPENDED,
+        kept=Kept(row.kept_node_id, row.kept_container, row.kept_image),
     )

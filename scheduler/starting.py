@@ -9,7 +9,9 @@ from __future__ import annotations
 import logging
 import time
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import timedelta
+
+import sqlalchemy as sa
 
 from leasing.database import Sessions, now
 from leasing.drivers import spec
@@ -34,8 +36,9 @@ from leasing.errors import (
     LeasingError,
     Stale,
 )
-from leasing.model import Lease, Run
+from leasing.model import Run
 from leasing.service import transitions
+from leasing.service.transitions import Move
 from leasing.settings.docker import DockerSettings
 from leasing.settings.scheduler import SchedulerSettings
 from leasing.states import Cause, EndReason, Goal, LeaseState, SuspendReason
@@ -48,6 +51,18 @@ from scheduler.provision import Images
 log = logging.getLogger(__name__)
 ACTOR = "starter"
 PROGRESS_SECONDS = 0.5
+
+# The lease is locked first, as in `claims.enter`, and by nobody whose claim fell or passed on.
+RUNS = sa.text("""
+    WITH own AS (SELECT FROM lease WHERE id = :lease AND claim_token = :token FOR NO KEY UPDATE)
+    UPDATE run
+    SET container_id = :container, image_id = :image, epoch = :epoch, address = :address, started_at = now()
+    FROM own WHERE run.id = :run
+    RETURNING now()
+""")
+GOES_ON = sa.text("""
+    UPDATE lease SET kept_container = NULL, kept_node_id = NULL, kept_image = :image WHERE id = :lease
+""")
 
 
 @dataclass(frozen=True)
@@ -128,19 +143,19 @@ class Starter:
             log.warning("left for the reconciler container=%s error=%s", kept.container, error)
 
     def _running(self, job: Job, container: Container, image_id: str, epoch: str | None) -> None:
+        values = {
+            "lease": job.claim.lease_id, "token": job.claim.token, "run": job.run_id, "container": container.id,
+            "image": image_id, "epoch": epoch, "address": container.address,
+        }  # fmt: skip
         with self.sessions.begin() as session:
-            moment = now(session)
-            lease = claims.enter(session, job.claim)
-            run = session.get_one(Run, job.run_id)
-            run.container_id, run.image_id, run.epoch = container.id, image_id, epoch
-            run.address = container.address
-            run.started_at = moment
-            lease.ends_at = lease.ends_at or _deadline(lease, moment)
+            moment = session.execute(RUNS, values).scalar_one_or_none()
+            if moment is None:
+                raise claims.stale(job.claim)
             if job.kept.container is not None:
-                lease.kept_container, lease.kept_node_id, lease.kept_image = None, None, job.image
-            transitions.move(
-                session, lease, LeaseState.RUNNING, Cause.STARTER,
-                now=moment, actor=ACTOR, message="its container runs", data={"container": container.id[:12]},
+                session.execute(GOES_ON, {"lease": job.claim.lease_id, "image": job.image})
+            transitions.move_many(
+                session, [Move(job.claim.lease_id, "its container runs", {"container": container.id[:12]})],
+                LeaseState.STARTING, LeaseState.RUNNING, Cause.STARTER, now=moment, actor=ACTOR,
             )  # fmt: skip
 
     def _again(self, job: Job, error: LeasingError, *, counted: bool) -> None:
@@ -211,9 +226,3 @@ class _Progress:
         self._line, self._written_at = line, time.monotonic()
         with self._sessions.begin() as session:
             claims.enter(session, self._claim).progress = line[:500]
-
-
-def _deadline(lease: Lease, started_at: datetime) -> datetime:
-    if lease.until is not None:
-        return lease.until
-    return started_at + timedelta(seconds=lease.ttl_seconds or 0)

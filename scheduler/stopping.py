@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 import sqlalchemy as sa
-from sqlalchemy.orm import Session
 
 from leasing.database import Sessions, now
 from leasing.drivers.protocol import Container, Lifecycle
 from leasing.errors import DriverError, EngineDown, Stale
-from leasing.model import Allocation, Lease, Run
+from leasing.model import Lease
 from leasing.service import suspension, transitions
+from leasing.service.transitions import Move
 from leasing.settings.scheduler import SchedulerSettings
 from leasing.states import Cause, EndReason, Goal, LeaseState, SuspendReason
 from scheduler import claims
@@ -29,6 +29,22 @@ ACTOR = "stopper"
 LAST_LINES = 50
 LEAST_SECONDS = 60
 """A lease that is suspended at the very end of its time has so much left."""
+
+# Locks the lease, as `claims.enter` does, and nothing of whose claim fell or passed on.
+LAST_WORDS = sa.text("""
+    UPDATE lease SET exit_code = CASE WHEN :found THEN CAST(:exit_code AS int) ELSE exit_code END,
+        oom_killed = oom_killed OR :oom_killed, last_log = :last_log
+    WHERE id = :lease AND claim_token = :token
+    RETURNING now(), reason IS NULL
+""")
+LOST = sa.text("UPDATE lease SET message = '' WHERE id = :lease")
+# The run, then its allocations: whoever takes or frees anything locks a node before its devices.
+FREE = sa.text("""
+    WITH closed AS (
+        UPDATE run SET stopped_at = coalesce(stopped_at, now()), released_at = now() WHERE id = :run RETURNING id
+    )
+    UPDATE allocation SET released_at = now() FROM closed WHERE run_id = closed.id AND released_at IS NULL
+""")
 
 
 @dataclass(frozen=True)
@@ -73,7 +89,7 @@ class Stopper:
             lease = claims.enter(session, job.claim)
             if lease.goal != Goal.SUSPENDED:
                 return False
-            self._free(session, job, moment)
+            session.execute(FREE, {"run": job.run_id})
             if job.kept.container is None:
                 lease.kept_node_id, lease.kept_container = job.node[0], job.container
                 lease.last_log = last_log[-64_000:]
@@ -90,34 +106,25 @@ class Stopper:
             return True
 
     def _ended(self, job: Job, found: Container | None, last_log: str) -> None:
+        values = {
+            "lease": job.claim.lease_id, "token": job.claim.token, "found": found is not None,
+            "exit_code": found.exit_code if found is not None and found.started_at else None,
+            "oom_killed": found is not None and found.oom_killed, "last_log": last_log[-64_000:],
+        }  # fmt: skip
         with self.sessions.begin() as session:
-            moment = now(session)
-            lease = claims.enter(session, job.claim)
-            self._free(session, job, moment)
-            if found is not None:
-                lease.exit_code = found.exit_code if found.started_at else None
-                lease.oom_killed = lease.oom_killed or found.oom_killed
-            lease.last_log = last_log[-64_000:]
+            own = session.execute(LAST_WORDS, values).one_or_none()
+            if own is None:
+                raise claims.stale(job.claim)
+            moment, lost = own
+            session.execute(FREE, {"run": job.run_id})
             message = "its container is gone and what it held is free"
-            if lease.reason is None:
-                lease.reason, lease.message = EndReason.LOST, ""
+            if lost:
+                session.execute(LOST, {"lease": job.claim.lease_id})
                 message = "its container was gone before it could be suspended, and its files with it"
-            transitions.move(
-                session, lease, LeaseState.ENDED, Cause.STOPPER, now=moment, actor=ACTOR, message=message
-            )
-
-    @staticmethod
-    def _free(session: Session, job: Job, moment: datetime) -> None:
-        """Close the run, then its allocations: whoever takes or frees anything locks a node before its devices."""
-        run = session.get_one(Run, job.run_id)
-        run.stopped_at = run.stopped_at or moment
-        run.released_at = moment
-        session.flush()
-        session.execute(
-            sa.update(Allocation)
-            .where(Allocation.run_id == job.run_id, Allocation.released_at.is_(None))
-            .values(released_at=moment)
-        )
+            transitions.move_many(
+                session, [Move(job.claim.lease_id, message)], LeaseState.STOPPING, LeaseState.ENDED, Cause.STOPPER,
+                now=moment, actor=ACTOR, reason=EndReason.LOST if lost else None,
+            )  # fmt: skip
 
     def _again(self, job: Job, error: DriverError) -> None:
         log.warning("stop will be tried again lease=%s error=%s", job.claim.lease_id, error)

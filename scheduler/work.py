@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from leasing.database import Sessions, now
 from leasing.settings.scheduler import SchedulerSettings
-from leasing.states import TRANSITIONAL, LeaseState
+from leasing.states import TRANSITIONAL
 from scheduler import claims, jobs
 from scheduler.claims import Claim
 from scheduler.jobs import Job
@@ -69,23 +69,13 @@ class Workers:
     def claim(self, session: Session) -> list[Task]:
         """What there is to do, claimed in the caller's transaction; hand it out once that is committed."""
         free = self._free
-        moment = now(session)
-        leases = claims.take(
-            session,
-            TRANSITIONAL,
-            owner=self._owner,
-            limit=free,
-            seconds=self._settings.claim_seconds,
-            now=moment,
+        taken = claims.take(
+            session, TRANSITIONAL, owner=self._owner, limit=free, seconds=self._settings.claim_seconds
         )
-        self._more = len(leases) >= free
-        found = jobs.of(session, leases, self._installation)
+        self._more = len(taken) >= free
         return [
-            (
-                found[lease.id],
-                self._stopper.stop if lease.state == LeaseState.STOPPING else self._starter.start,
-            )
-            for lease in leases
+            (job, self._stopper.stop if job.stops else self._starter.start)
+            for job in jobs.of(session, taken, self._installation)
         ]
 
     def hand_out(self, taken: Iterable[Task]) -> None:

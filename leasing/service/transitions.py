@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -23,6 +23,8 @@ from leasing.states import Cause, EndReason, Goal, LeaseState, allowed
 # What else changes with the state, as SQL: the same as in `move`, and a test holds the two to each other.
 _RUNS = (
     "started_at = coalesce(lease.started_at, :now), progress = '', message = '', attempts = 0, "
+    "ends_at = coalesce(lease.ends_at, lease.until, "
+    "CAST(:now AS timestamptz) + make_interval(secs => coalesce(lease.ttl_seconds, 0))), "
     "suspended_at = NULL, suspend_reason = NULL"
 )
 _RESTS = "message = asked.message, progress = ''"
@@ -85,7 +87,8 @@ def move(  # noqa: PLR0913 - every argument is a column of the transition's even
     """Move `lease` along an edge of the table, and record it. The caller holds the row's lock.
 
     `reason` is needed for the way to an end and is kept from there on; `goal` says what a stopping lease becomes.
-    Any claim on the row falls with the state it was made for. Raises `Conflict` for an edge that is not in the table.
+    Any claim on the row falls with the state it was made for, and the time of one that runs begins. Raises `Conflict`
+    for an edge that is not in the table.
     """
     source = LeaseState(lease.state)
     if not allowed(source, target, cause):
@@ -100,6 +103,7 @@ def move(  # noqa: PLR0913 - every argument is a column of the transition's even
             lease.progress = ""
         case LeaseState.RUNNING:
             lease.started_at = lease.started_at or now
+            lease.ends_at = lease.ends_at or lease.until or now + timedelta(seconds=lease.ttl_seconds or 0)
             lease.progress = lease.message = ""
             lease.attempts = 0
             lease.suspended_at = lease.suspend_reason = None
