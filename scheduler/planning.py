@@ -10,7 +10,7 @@ from datetime import timedelta
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from leasing.database import Sessions, now
+from leasing.database import Sessions
 from leasing.service import calendar
 from leasing.settings.scheduler import SchedulerSettings
 from scheduler import fairness, forecasts, load
@@ -18,6 +18,8 @@ from scheduler.commit import Committed, commit
 from scheduler.policy.planner import Policy, plan
 
 log = logging.getLogger(__name__)
+TURN = sa.text("SELECT now() WHERE pg_try_advisory_xact_lock(hashtextextended('leasing-planner', 0))")
+"""The time, for the one whose turn it is."""
 
 
 def run_once(
@@ -30,12 +32,9 @@ def run_once(
     There is no network call in here, and nothing slower than the snapshot itself.
     """
     with sessions.begin() as session:
-        mine = session.execute(
-            sa.select(sa.func.pg_try_advisory_xact_lock(sa.func.hashtextextended("leasing-planner", 0)))
-        ).scalar_one()
-        if not mine:
+        moment = session.execute(TURN).scalar_one_or_none()
+        if moment is None:
             return None
-        moment = now(session)
         waiting = load.queue(session, moment, at_least_seconds=settings.at_least_seconds)
         if not waiting:
             return Committed(0, 0, 0)

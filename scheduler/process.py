@@ -197,7 +197,7 @@ class Scheduler:
             try:
                 runs.run_once(
                     self._sessions,
-                    self._fleet.engine(node_id),
+                    self._fleet,
                     node_id,
                     self._installation,
                     follower.ended(),

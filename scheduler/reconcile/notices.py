@@ -14,26 +14,26 @@ from leasing.database import Sessions
 from leasing.drivers.protocol import Lifecycle
 from leasing.drivers.spec import INFO
 from leasing.errors import DriverError
-from leasing.model import Lease, Run
 from leasing.states import LeaseState
 from scheduler.fleet import Fleet
 
 log = logging.getLogger(__name__)
+DUE = sa.text("""
+    SELECT lease.id, lease.name, ends_at, generation, node.id, driver, node.address
+    FROM lease JOIN run ON run.lease_id = lease.id AND run.released_at IS NULL JOIN node ON node.id = run.node_id
+    WHERE lease.state = :state AND told_ends_at IS DISTINCT FROM ends_at
+""")
+TOLD = sa.text("UPDATE lease SET told_ends_at = :ends_at WHERE id = :lease")
 
 
 def run_once(sessions: Sessions, fleet: Fleet, installation: str) -> None:
     """Write each file that is out of date; one that cannot be written is tried in the next pass."""
     with sessions() as session:
-        due = session.execute(
-            sa.select(Lease.id, Lease.name, Lease.ends_at, Run.generation, Run.node_id)
-            .join(Run, sa.and_(Run.lease_id == Lease.id, Run.released_at.is_(None)))
-            .where(Lease.state == LeaseState.RUNNING, Lease.told_ends_at.is_distinct_from(Lease.ends_at))
-        ).all()
-    for lease_id, name, ends_at, generation, node_id in due:
+        due = session.execute(DUE, {"state": LeaseState.RUNNING.value}).all()
+    for lease_id, name, ends_at, generation, *node in due:
         container = names.container(installation, lease_id, generation)
         try:
-            engine = fleet.engine(node_id)
-            assert ends_at is not None, "a running lease has a deadline: the database says so"
+            engine = fleet.connected(*node)
             _write(sessions, engine, container, lease_id=lease_id, name=name, ends_at=ends_at)
         except DriverError as error:
             log.info("info not written yet lease=%s error=%s", lease_id, error)
@@ -46,4 +46,4 @@ def _write(
     told = {"lease": str(lease_id), "name": name, "ends_at": ends_at.isoformat()}
     engine.write_file(container, INFO, (json.dumps(told, indent=2) + "\n").encode())
     with sessions.begin() as session:
-        session.execute(sa.update(Lease).where(Lease.id == lease_id).values(told_ends_at=ends_at))
+        session.execute(TOLD, {"lease": lease_id, "ends_at": ends_at})

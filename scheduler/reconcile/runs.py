@@ -12,15 +12,21 @@ from sqlalchemy.orm import Session
 
 from leasing import names
 from leasing.database import Sessions, now
-from leasing.drivers.protocol import Container, Lifecycle
+from leasing.drivers.protocol import Container
 from leasing.model import Allocation, Lease, Run
 from leasing.service import transitions
 from leasing.states import Cause, Goal, LeaseState
+from scheduler.fleet import Fleet
 from scheduler.policy import fate
 from scheduler.policy.fate import Fate, Outcome, Seen
 
 log = logging.getLogger(__name__)
 ACTOR = "reconciler"
+RUNNING = sa.text("""
+    SELECT run.id, lease_id, generation, epoch, run.address, driver, node.address AS reached_at
+    FROM run JOIN lease ON lease.id = run.lease_id JOIN node ON node.id = run.node_id
+    WHERE run.node_id = :node AND run.released_at IS NULL AND lease.state = :state
+""")
 
 
 @dataclass(frozen=True)
@@ -36,7 +42,7 @@ class OpenRun:
 
 def run_once(
     sessions: Sessions,
-    engine: Lifecycle,
+    fleet: Fleet,
     node_id: UUID,
     installation: str,
     ended: Collection[str] = (),
@@ -45,9 +51,10 @@ def run_once(
 
     `ended` are ids of containers to look at one by one: an engine tells of a death before its listing shows it.
     """
-    runs = _load(sessions, node_id, installation)
-    if not runs:
+    runs, reached = _load(sessions, node_id, installation)
+    if reached is None:
         return 0
+    engine = fleet.connected(node_id, *reached)
     listed = engine.containers(installation)
     states = {container.name: container.state for container in listed if container.id not in ended}
     epoch = engine.epoch()
@@ -63,17 +70,17 @@ def run_once(
     return changed
 
 
-def _load(sessions: Sessions, node_id: UUID, installation: str) -> list[OpenRun]:
+def _load(
+    sessions: Sessions, node_id: UUID, installation: str
+) -> tuple[list[OpenRun], tuple[str, str] | None]:
+    """The node's runs and, if there are any, by which driver and address it is reached."""
     with sessions() as session:
-        rows = session.execute(
-            sa.select(Run.id, Run.lease_id, Run.generation, Run.epoch, Run.address)
-            .join(Lease)
-            .where(Run.node_id == node_id, Run.released_at.is_(None), Lease.state == LeaseState.RUNNING)
-        )
-        return [
-            OpenRun(run_id, lease_id, names.container(installation, lease_id, generation), epoch, address)
-            for run_id, lease_id, generation, epoch, address in rows
-        ]
+        rows = session.execute(RUNNING, {"node": node_id, "state": LeaseState.RUNNING.value}).all()
+    runs = [
+        OpenRun(run_id, lease_id, names.container(installation, lease_id, generation), epoch, address)
+        for run_id, lease_id, generation, epoch, address, *_ in rows
+    ]
+    return runs, (rows[0].driver, rows[0].reached_at) if rows else None
 
 
 def _seen(found: Container | None, epoch: str | None) -> Seen:

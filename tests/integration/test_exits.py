@@ -37,7 +37,7 @@ def test_each_exit_is_seen_by_the_first_look_after_its_event(cluster: Cluster) -
                 assert woken.wait(deadline - time.monotonic()), "no event came, or what it told was not seen"
                 woken.clear()
                 runs.run_once(
-                    cluster.sessions, engine, cluster.node_id, cluster.installation, follower.ended()
+                    cluster.sessions, cluster.fleet, cluster.node_id, cluster.installation, follower.ended()
                 )
             cluster.work()
             ended = cluster.lease(lease.id)

@@ -44,7 +44,7 @@ def states(cluster: Cluster, lease_id: UUID) -> list[str | None]:
 
 
 def compare(cluster: Cluster) -> None:
-    runs.run_once(cluster.sessions, cluster.driver, cluster.node_id, cluster.installation)
+    runs.run_once(cluster.sessions, cluster.fleet, cluster.node_id, cluster.installation)
 
 
 def test_a_lease_lives_from_request_to_end(cluster: Cluster) -> None:
@@ -86,7 +86,10 @@ def test_who_waits_knows_its_place_and_why(cluster: Cluster) -> None:
         behind = views.why(session, session.get_one(Lease, second.id), now=moment)
         assert behind.position == 2
         assert behind.blockers[0] == "1 lease is ahead in the queue"
-        assert [one.lease for one in views.queue(session, now=now(session)).items] == [first.name, second.name]
+        assert [one.lease for one in views.queue(session, now=now(session)).items] == [
+            first.name,
+            second.name,
+        ]
 
     for leaves, comes in ((holder, first), (first, second)):
         cluster.release(leaves.id)
