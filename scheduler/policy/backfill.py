@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from uuid import UUID
 
-from scheduler.policy.forecast import forecast
+from scheduler.policy.forecast import Playing
 from scheduler.policy.rooms import Rooms
 from scheduler.policy.snapshot import Held, Placement, Snapshot, Waiting
 
@@ -25,7 +25,7 @@ class Backfill:
         self._snapshot = snapshot
         self._rooms = rooms
         self._tries = TRIES
-        self._known: tuple[int, int, dict[UUID, datetime | None]] | None = None
+        self._known: tuple[int, Playing, dict[UUID, datetime | None]] | None = None
 
     def place(self, lease: Waiting, ahead: Sequence[Waiting], held: Sequence[Held]) -> Placement | None:
         """A place for it that delays nobody `ahead`; `held` is everything placed so far. None without such a place."""
@@ -54,24 +54,22 @@ class Backfill:
         ahead: Sequence[Waiting],
         held: Sequence[Held],
     ) -> bool:
-        starts = [start for start in before.values() if start is not None]
+        starts = {lease_id: start for lease_id, start in before.items() if start is not None}
         if len(starts) < len(before):
             return False  # of somebody nothing is known, so nothing can be promised
-        if not starts or mine.until <= min(starts):
+        if not starts or mine.until <= min(starts.values()):
             return True
         if not self._tries:
             return False
         self._tries -= 1
-        after = forecast(self._snapshot, self._rooms.nodes, [*held, mine], ahead)
-        return all(
-            (start := after[lease_id]) is not None and start <= then
-            for lease_id, then in before.items()
-            if then is not None
-        )
+        after = Playing(self._snapshot, self._rooms.nodes, [*held, mine])
+        return all((start := after.start(one)) is not None and start <= starts[one.id] for one in ahead)
 
     def _before(self, ahead: Sequence[Waiting], held: Sequence[Held]) -> Mapping[UUID, datetime | None]:
-        """The forecast as things are; the same until somebody is placed or has to wait."""
-        if self._known is None or self._known[:2] != (len(ahead), len(held)):
-            found = forecast(self._snapshot, self._rooms.nodes, held, ahead)
-            self._known = (len(ahead), len(held), found)
-        return self._known[2]
+        """The forecast as things are. It is played on where the queue goes on, and anew when somebody was placed."""
+        if self._known is None or self._known[0] != len(held) or len(self._known[2]) > len(ahead):
+            self._known = (len(held), Playing(self._snapshot, self._rooms.nodes, held), {})
+        _, playing, starts = self._known
+        for lease in ahead[len(starts) :]:
+            starts[lease.id] = playing.start(lease)
+        return starts
