@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from leasing.errors import NotFound, OverQuota
 from leasing.gpus import WHOLE
-from leasing.model import Lease, Project, Quota, User
+from leasing.model import Lease, Quota
 from leasing.service import holdings
 from leasing.service.holdings import Holding
 from leasing.settings.limits import LimitSettings
@@ -20,6 +20,13 @@ from leasing.units import format_duration
 HOUR = 3600
 ROUNDING = 1e-6
 """Device-seconds that are nothing: sums of fractions come out a little off."""
+
+# The user's row is reached through the project's, and so is locked after it.
+_LOCK = sa.text("""
+    WITH held AS MATERIALIZED (SELECT name FROM project WHERE id = :project FOR KEY SHARE)
+    SELECT held.name AS project, users.name AS owner FROM held JOIN users ON users.id = :owner
+    FOR NO KEY UPDATE OF users
+""")
 
 
 @dataclass(frozen=True)
@@ -35,6 +42,10 @@ class Ceiling:
     window: timedelta
     shared: bool
     """A project's."""
+
+    @property
+    def limited(self) -> bool:
+        return (self.max_devices, self.max_leases, self.device_hours) != (None, None, None)
 
     def __str__(self) -> str:
         return f"project {self.name}" if self.shared else self.name
@@ -103,6 +114,8 @@ def _check(
 ) -> None:
     share = lease.gpu_count * lease.gpu_share
     for ceiling in _locked(session, lease, limits):
+        if not ceiling.limited:
+            continue
         held = holdings.held(session, ceiling.whose, now=now)
         if anew:
             _check_held(ceiling, held, share)
@@ -116,22 +129,24 @@ def _locked(session: Session, lease: Lease, limits: LimitSettings) -> list[Ceili
     Who sets a quota takes the user's or the project's row for itself, and so waits for every ask that did not see it.
     The project's row is not taken for an ask: the planner writes what it has used, and no ask waits for a plan.
     """
-    project = session.execute(
-        sa.select(Project.name)
-        .where(Project.id == lease.project_id)
-        .with_for_update(read=True, key_share=True)
-    ).scalar_one_or_none()
-    if project is None:
+    names = session.execute(_LOCK, {"project": lease.project_id, "owner": lease.owner_id}).one_or_none()
+    if names is None:
         raise NotFound("That project was deleted just now.", hint="lease projects shows yours.")
-    user = session.execute(
-        sa.select(User.name).where(User.id == lease.owner_id).with_for_update(key_share=True)
-    ).scalar_one()
+    # a statement of its own: what was set while the rows were waited for is not in the view of the one that waited
     of = sa.select(Quota).execution_options(populate_existing=True)
-    own = session.execute(of.where(Quota.user_id == lease.owner_id)).scalar_one_or_none()
-    shared = session.execute(
-        of.where(Quota.project_id == lease.project_id).with_for_update(key_share=True)
-    ).scalar_one_or_none()
-    return [of_user(user, lease.owner_id, own, limits), of_project(project, lease.project_id, shared)]
+    quotas = session.execute(
+        of.where(sa.or_(Quota.user_id == lease.owner_id, Quota.project_id == lease.project_id))
+    ).scalars()
+    found = {quota.user_id or quota.project_id: quota for quota in quotas}
+    own, shared = found.get(lease.owner_id), found.get(lease.project_id)
+    if shared is not None:
+        shared = session.execute(
+            of.where(Quota.id == shared.id).with_for_update(key_share=True)
+        ).scalar_one_or_none()
+    return [
+        of_user(names.owner, lease.owner_id, own, limits),
+        of_project(names.project, lease.project_id, shared),
+    ]
 
 
 def _check_held(ceiling: Ceiling, held: Holding, share: int) -> None:
