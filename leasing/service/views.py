@@ -146,7 +146,7 @@ def queue(session: Session, *, now: datetime) -> QueuePage:
 
 def why(session: Session, lease: Lease, *, now: datetime) -> WhyOut:
     """Why the lease is where it is, in words, with every blocker the planner last saw."""
-    position = _positions(session, [lease]).get(lease.id)
+    position = _position(session, lease)
     return WhyOut(
         state=lease.state,
         summary=_summary(lease, position, now),
@@ -192,14 +192,9 @@ def _leases_out(
 ) -> list[LeaseOut]:
     if not leases:
         return []
-    owners = _named(session, User, {lease.owner_id for lease in leases})
-    projects = _named(session, Project, {lease.project_id for lease in leases})
-    workspaces = _named(session, Workspace, {lease.workspace_id for lease in leases if lease.workspace_id})
-    booked = {lease.reservation_id for lease in leases if lease.reservation_id}
-    reservations = _named(session, Reservation, booked)
+    named = _names(session, leases)
     placed = [lease.id for lease in leases if lease.state not in UNPLACED]
     runs, devices, warnings = _places(session, placed, now)
-    positions = _positions(session, leases)
     return [
         LeaseOut(
             id=lease.id,
@@ -208,10 +203,10 @@ def _leases_out(
             goal=lease.goal,
             reason=lease.reason,
             message=lease.message,
-            owner=owners[lease.owner_id],
-            project=projects[lease.project_id],
+            owner=named[lease.id].owner,
+            project=named[lease.id].project,
             image=lease.image,
-            request=_request(lease, workspaces, reservations),
+            request=_request(lease, named[lease.id]),
             devices=devices[lease.id],
             node=runs.get(lease.id),
             endpoint_url=f"{gateway_url}/l/{lease.name}/" if lease.port else None,
@@ -228,19 +223,19 @@ def _leases_out(
             suspended_at=lease.suspended_at,
             idle=_idle(lease, now),
             queue=QueueOut(
-                position=positions[lease.id],
+                position=named[lease.id].position,
                 expected_start=lease.expected_start,
                 latest_start=lease.latest_start,
                 blockers=lease.blockers,
             )
-            if lease.id in positions
+            if named[lease.id].position
             else None,
         )
         for lease in leases
     ]
 
 
-def _request(lease: Lease, workspaces: dict[UUID, str], reservations: dict[UUID, str]) -> RequestOut:
+def _request(lease: Lease, named: sa.Row[Any]) -> RequestOut:
     return RequestOut(
         gpu=str(lease.gpu),
         cpus=lease.cpus_millis / 1000,
@@ -252,12 +247,12 @@ def _request(lease: Lease, workspaces: dict[UUID, str], reservations: dict[UUID,
         command=lease.command,
         env=lease.env,
         port=lease.port,
-        workspace=workspaces[lease.workspace_id] if lease.workspace_id else None,
+        workspace=named.workspace,
         priority=Priority.of(lease.priority),
         preemptible=lease.preemptible,
         node=lease.node_name,
         labels=lease.node_labels,
-        reservation=reservations[lease.reservation_id] if lease.reservation_id else None,
+        reservation=named.reservation,
         at_least_seconds=lease.at_least_seconds,
         wait=lease.wait,
     )
@@ -271,12 +266,28 @@ def _idle(lease: Lease, now: datetime) -> IdleOut | None:
     return IdleOut(verdict=lease.idle_verdict, seconds=max(0.0, seconds), reason=lease.idle_reason)
 
 
-def _named(
-    session: Session, model: type[User | Workspace | Project | Reservation], ids: set[UUID]
-) -> dict[UUID, str]:
-    if not ids:
-        return {}
-    return dict(session.execute(sa.select(model.id, model.name).where(model.id.in_(ids))).all())
+def _names(session: Session, leases: Sequence[Lease]) -> dict[UUID, sa.Row[Any]]:
+    """What each lease's keys stand for, and its place in the queue if it waits: one statement."""
+    waiting = any(lease.state == LeaseState.QUEUED for lease in leases)
+    ranked = _ranked()
+    statement = (
+        sa.select(
+            Lease.id,
+            User.name.label("owner"),
+            Project.name.label("project"),
+            Workspace.name.label("workspace"),
+            Reservation.name.label("reservation"),
+            (ranked.c.position if waiting else sa.null()).label("position"),
+        )
+        .join(User, User.id == Lease.owner_id)
+        .join(Project, Project.id == Lease.project_id)
+        .outerjoin(Workspace, Workspace.id == Lease.workspace_id)
+        .outerjoin(Reservation, Reservation.id == Lease.reservation_id)
+        .where(Lease.id.in_([lease.id for lease in leases]))
+    )
+    if waiting:  # who waits for nothing is not to pay for the order of those who do
+        statement = statement.outerjoin(ranked, ranked.c.id == Lease.id)
+    return {row.id: row for row in session.execute(statement)}
 
 
 def _places(
@@ -322,16 +333,18 @@ def _places(
     return nodes, devices, warnings
 
 
-def _positions(session: Session, leases: Sequence[Lease]) -> dict[UUID, int]:
-    """Place in the queue of those that wait, 1 is next."""
-    if not any(lease.state == LeaseState.QUEUED for lease in leases):
-        return {}
+def _position(session: Session, lease: Lease) -> int | None:
+    """Place in the queue, 1 is next; None if it does not wait."""
+    if lease.state != LeaseState.QUEUED:
+        return None
+    ranked = _ranked()
+    return session.execute(sa.select(ranked.c.position).where(ranked.c.id == lease.id)).scalar_one_or_none()
+
+
+def _ranked() -> sa.Subquery:
+    """Id and place of all that wait."""
     order = sa.func.row_number().over(order_by=IN_ORDER)
-    ranked = sa.select(Lease.id, order.label("position")).where(Lease.state == LeaseState.QUEUED).subquery()
-    rows = session.execute(
-        sa.select(ranked.c.id, ranked.c.position).where(ranked.c.id.in_([lease.id for lease in leases]))
-    )
-    return dict(rows.all())
+    return sa.select(Lease.id, order.label("position")).where(Lease.state == LeaseState.QUEUED).subquery()
 
 
 def _cursor(text: str) -> int:
