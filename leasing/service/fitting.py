@@ -39,17 +39,14 @@ def check_fits_somewhere(
     Only the node of that name counts, and only nodes with all of these labels.
     """
     named, such = _nodes(session, node, labels or {})
-    nodes = session.execute(
-        sa.select(NodeUsage.node_id, NodeUsage.cpus_millis, NodeUsage.memory_bytes).where(
-            NodeUsage.cpus_millis > 0, NodeUsage.node_id.in_(named)
-        )
-    ).all()
+    nodes = [(one.id, one.cpus_millis, one.memory_bytes) for one in named if one.cpus_millis]
     if not nodes:
         raise NeverFits(
             f"No node{such} has reported what it has yet.",
             hint="Try again in a few seconds; lease admin nodes shows them.",
         )
-    kinds = [kind for kind in _kinds(session) if kind.node_id in named] if ask.count else []
+    ids = {one.id for one in named}
+    kinds = [kind for kind in _kinds(session) if kind.node_id in ids] if ask.count else []
     found = [kind for kind in kinds if ask.takes(kind.model, instance=kind.instance)]
     large = [kind for kind in found if ask.share_of(kind.memory_bytes) is not None]
     devices: Counter[UUID] = Counter()
@@ -82,9 +79,18 @@ def check_fits_somewhere(
     )
 
 
-def _nodes(session: Session, name: str | None, labels: Mapping[str, str]) -> tuple[set[UUID], str]:
-    """Which nodes are meant, and how to say so. Raises `NeverFits` if there is none, and names what there is."""
-    nodes = session.execute(sa.select(Node.id, Node.name, Node.labels).order_by(Node.name)).all()
+def _nodes(
+    session: Session, name: str | None, labels: Mapping[str, str]
+) -> tuple[list[sa.Row[UUID, str, dict[str, str], int, int]], str]:
+    """Which nodes are meant, with what they have, and how to say so.
+
+    Raises `NeverFits` if there is none, and names what there is.
+    """
+    nodes = session.execute(
+        sa.select(Node.id, Node.name, Node.labels, NodeUsage.cpus_millis, NodeUsage.memory_bytes)
+        .outerjoin(NodeUsage)
+        .order_by(Node.name)
+    ).all()
     meant = [one for one in nodes if name in (None, one.name)]
     if name is not None and not meant:
         there = ", ".join(one.name for one in nodes)
@@ -93,7 +99,7 @@ def _nodes(session: Session, name: str | None, labels: Mapping[str, str]) -> tup
             hint="Ask for one of these with --node, or for any without it.",
         )
     wanted = labels.items()
-    found = {one.id for one in meant if wanted <= one.labels.items()}
+    found = [one for one in meant if wanted <= one.labels.items()]
     if labels and nodes and not found:
         said = ", ".join(f"{key}={value}" for key, value in sorted(wanted))
         there = ", ".join(sorted({f"{key}={value}" for one in meant for key, value in one.labels.items()}))
