@@ -220,11 +220,11 @@ class ProjectRole(StrEnum):
     """What a member may do in a project."""
 
     VIEWER = "viewer"
-    """Sees its leases and calls their endpoints."""
+    """Belongs to it, and may not lease."""
     DEVELOPER = "developer"
-    """Leases in its name, and enters its leases."""
+    """Leases in its name, and under its reservations."""
     OWNER = "owner"
-    """Releases any of its leases, and says who belongs to it."""
+    """And says who belongs to it."""
 
 
 class Role(StrEnum):
