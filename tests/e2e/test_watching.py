@@ -55,6 +55,7 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         )  # fmt: skip
         try:
             url = f"http://{address}"
+            until(lambda: _ready(url), seconds=60, what="Prometheus")
             token = stack.lease("token").stdout.strip()
             httpx.get(f"{stack.gateway}/l/watched/", headers={"Authorization": f"Bearer {token}"})
             until(
@@ -89,12 +90,16 @@ def _config(stack: Stack) -> dict[str, Any]:
     return config
 
 
-def _data(url: str, query: str) -> list[Any]:
+def _ready(url: str) -> bool:
+    """It listens before it can answer, and then says so in plain text."""
     try:
-        answer = httpx.get(f"{url}/api/v1/query", params={"query": query})
+        return httpx.get(f"{url}/-/ready").status_code == 200
     except httpx.TransportError:
-        return []
-    body = answer.json()
+        return False
+
+
+def _data(url: str, query: str) -> list[Any]:
+    body = httpx.get(f"{url}/api/v1/query", params={"query": query}).json()
     if body["status"] != "success":
         return []
     found: list[Any] = body["data"]["result"]
