@@ -161,7 +161,7 @@ class DockerDriver(Images, Streams):
                             at=datetime.fromtimestamp(facts["timeNano"] / 1e9, UTC),
                             labels=facts["Actor"]["Attributes"],
                         )
-            except Exception:
+            except Exception:  # closing breaks the stream in any of several ways; unasked for, it is an error
                 if not self._closing.is_set():
                     raise
             finally:
