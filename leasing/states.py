@@ -88,6 +88,83 @@ class SuspendReason(StrEnum):
     """It is preemptible, and somebody who comes before it needed its place. It queues again by itself."""
     FAILED = "failed"
     """It was to go on and could not be started; its files are kept."""
+    IDLE = "idle"
+    """Every signal was quiet for the whole window."""
+    EXPIRED = "expired"
+    """Its time was over."""
+    DRAINED = "drained"
+    """Its node leaves."""
+    DEVICE = "device"
+    """A device of its own was lost. It queues again by itself, for another."""
+
+
+GOES_ON_BY_ITSELF = frozenset({SuspendReason.PREEMPTED, SuspendReason.DEVICE})
+"""Nobody asked for the suspension, and nothing speaks against going on: it queues again at once."""
+
+
+class ReclaimAction(StrEnum):
+    """What becomes of a lease that is taken back for being idle or over time."""
+
+    SUSPEND = "suspend"
+    """It is stopped, its devices are free, its files are kept."""
+    END = "end"
+    """It ends, and its container goes; the workspace stays."""
+    WARN = "warn"
+    """Its owner is told, and it is left as it is. Of one that is over time: as `suspend`."""
+
+
+class NoticeKind(StrEnum):
+    """What a warning is about."""
+
+    IDLE = "idle"
+    """It will be taken back as idle."""
+    EXPIRY = "expiry"
+    """Its time will be over."""
+    RETENTION = "retention"
+    """It is suspended, and its files will go."""
+    DEVICE = "device"
+    """It has lost a device. Told once, at no deadline of its own."""
+
+
+class Channel(StrEnum):
+    """How a warning reaches its lease's owner."""
+
+    WEB = "web"
+    """A banner on the pages, and a line in every answer of the command line."""
+    SHELL = "shell"
+    """A message inside the container: terminals and /run/lease/info.json."""
+    MAIL = "mail"
+    WEBHOOK = "webhook"
+    CHAT = "chat"
+
+
+class WorkspaceKind(StrEnum):
+    """What a workspace is made of."""
+
+    VOLUME = "volume"
+    """A plain volume of the engine; its quota is watched, not enforced."""
+    QUOTA = "quota"
+    """A file system of its own, which cannot grow past its quota."""
+
+
+class WarmRole(StrEnum):
+    """What is kept ready on a node, before anybody asks."""
+
+    SANDBOX = "sandbox"
+    """A network of its own, held by a container that only waits; any start may join it."""
+    WARM = "warm"
+    """A started and paused container of an environment."""
+
+
+class WarmState(StrEnum):
+    """Where a warm container or sandbox is in its life. Used once, it never comes back."""
+
+    MAKING = "making"
+    READY = "ready"
+    TAKEN = "taken"
+    """A run has it."""
+    SPENT = "spent"
+    """To be removed: it has served, or is not wanted any more."""
 
 
 class Priority(StrEnum):
@@ -146,7 +223,8 @@ TABLE: tuple[Edge, ...] = (
           Cause.STARTER),
     _edge(S.RUNNING, S.STOPPING, "released, suspended, expired, reclaimed, preempted, or the container died",
           Cause.USER, Cause.RECLAIMER, Cause.RECONCILER, Cause.PLANNER),
-    _edge(S.RUNNING, S.STARTING, "engine, machine or device restarted: the same run again", Cause.RECONCILER),
+    _edge(S.RUNNING, S.STARTING, "engine, machine or device restarted, or asked for: the same run again",
+          Cause.RECONCILER, Cause.USER),
     _edge(S.RUNNING, S.ENDED, "the container is lost for good", Cause.RECONCILER),
     _edge(S.STOPPING, S.ENDED, "the container is gone and its devices are free", Cause.STOPPER),
     _edge(S.STOPPING, S.SUSPENDED, "stopped with its files kept, devices free", Cause.STOPPER),

@@ -93,7 +93,7 @@ class Reclaimer:
                 judged.reason,
                 judged.since,
             )
-        if judged.verdict is not Verdict.IDLE or lease.idle_timeout_seconds is None:
+        if judged.verdict is not Verdict.IDLE or not lease.idle_timeout_seconds:
             return
         allowed = format_duration(lease.idle_timeout_seconds)
         transitions.move(

@@ -11,28 +11,38 @@ from leasing.model.lease import (
     IdempotencyKey,
     Lease,
     Run,
-    Workspace,
 )
 from leasing.model.people import RegistryCredential, Token, TokenKind, User
 from leasing.model.project import Member, Project, Quota
+from leasing.model.reclaim import Activity, Contact, Keep, Notice, Policy
 from leasing.model.record import Event, RunSample, Signal, SignalKind, Traffic
 from leasing.model.reservation import Reservation, ReservedDevice
+from leasing.model.usage import DeviceHour, Price, UsageHour
+from leasing.model.warm import Warm
+from leasing.model.workspace import Workspace
 
 __all__ = [
+    "Activity",
     "Allocation",
     "AllocationSample",
     "Base",
+    "Contact",
     "Device",
+    "DeviceHour",
     "DeviceUsage",
     "Event",
     "Forecast",
     "IdempotencyKey",
     "Installation",
+    "Keep",
     "Lease",
     "Member",
     "Node",
     "NodeUsage",
+    "Notice",
     "Part",
+    "Policy",
+    "Price",
     "Project",
     "Quota",
     "RegistryCredential",
@@ -45,6 +55,8 @@ __all__ = [
     "Token",
     "TokenKind",
     "Traffic",
+    "UsageHour",
     "User",
+    "Warm",
     "Workspace",
 ]

@@ -33,7 +33,10 @@ class Lease(Base):
         CheckConstraint("state <> 'running' OR ends_at IS NOT NULL", name="running_has_deadline"),
         Index("uq_lease_live_name", "name", unique=True, postgresql_where=text("state <> 'ended'")),
         Index(
-            "uq_lease_live_workspace", "workspace_id", unique=True, postgresql_where=text("state <> 'ended'")
+            "uq_lease_live_workspace",
+            "workspace_id",
+            unique=True,
+            postgresql_where=text("state <> 'ended' AND NOT workspace_read_only"),
         ),
         Index("ix_lease_queue", "rank", "arrival", postgresql_where=text("state = 'queued'")),
         Index("ix_lease_work", "state", postgresql_where=text("state IN ('placed', 'starting', 'stopping')")),
@@ -72,7 +75,12 @@ class Lease(Base):
     """Counted from the moment it runs; None when `until` was asked."""
     until: Mapped[datetime | None]
     idle_timeout_seconds: Mapped[int | None]
-    """None: never reclaimed as idle."""
+    """How long it may be idle, as asked: 0 is never reclaimed as idle, None goes by its policy."""
+    on_suspend: Mapped[list[str] | None] = mapped_column(JSONB(none_as_null=True))
+    """Run inside the container before it is stopped to be suspended, for a bounded time."""
+    asked_seconds: Mapped[int | None]
+    """The time it was first asked for: so long it goes on if it is resumed after its time was over."""
+    workspace_read_only: Mapped[bool] = mapped_column(server_default=text("false"))
     node_name: Mapped[str | None]
     """Only on the node of that name."""
     node_labels: Mapped[dict[str, str]] = mapped_column(JSONB, server_default=text("'{}'"))
@@ -118,6 +126,11 @@ class Lease(Base):
     idle_verdict: Mapped[str | None]
     idle_reason: Mapped[str] = mapped_column(server_default="")
     idle_since: Mapped[datetime | None]
+    """Since when every signal has been quiet; None while one is active or unknown. Idle once that is its window."""
+    reclaim_at: Mapped[datetime | None]
+    """When it will be taken back as idle if nothing moves before; None while it will not."""
+    device_fault: Mapped[str] = mapped_column(server_default="")
+    """What is wrong with its devices as seen from inside the container; empty while nothing is."""
 
     suspended_at: Mapped[datetime | None]
     suspend_reason: Mapped[str | None]
@@ -127,6 +140,10 @@ class Lease(Base):
     """Name of the stopped container with its files."""
     kept_image: Mapped[str | None]
     """The container's files as an image, once made for its going on."""
+    keeps: Mapped[str] = mapped_column(server_default="")
+    """While it is suspended: what of it is kept, in words; more is never promised."""
+    retain_until: Mapped[datetime | None]
+    """While it is suspended: when it ends and its files go; None while they stay."""
 
     @property
     def gpu(self) -> GpuAsk:
@@ -158,6 +175,8 @@ class Run(Base):
     epoch: Mapped[str | None]
     """The engine's epoch in which the container was last started."""
     address: Mapped[str | None]
+    warm_id: Mapped[UUID | None] = mapped_column(ForeignKey("warm.id", ondelete="SET NULL"))
+    """The warm container that it was given, or the sandbox whose network it joined."""
     placed_at: Mapped[Created]
     started_at: Mapped[datetime | None]
     stopped_at: Mapped[datetime | None]
@@ -220,20 +239,6 @@ class Forecast(Base):
     ahead: Mapped[int]
     """So many were before it."""
     placed_at: Mapped[datetime | None]
-
-
-class Workspace(Base):
-    """A persistent volume mounted at /workspace; bound to the node it was first used on; outlives its leases."""
-
-    __tablename__ = "workspace"
-    __table_args__ = (UniqueConstraint("owner_id", "name"),)
-
-    id: Mapped[Key]
-    owner_id: Mapped[UUID] = mapped_column(ForeignKey("users.id"))
-    name: Mapped[str]
-    node_id: Mapped[UUID | None] = mapped_column(ForeignKey("node.id"))
-    created_at: Mapped[Created]
-    last_used_at: Mapped[datetime | None]
 
 
 class IdempotencyKey(Base):

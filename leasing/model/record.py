@@ -43,9 +43,23 @@ class SignalKind(StrEnum):
     """A way in which a lease shows activity."""
 
     GPU = "gpu"
+    """Utilisation of its devices, by its own processes where a device is shared: 0 to 1."""
+    GPU_MEMORY = "gpu_memory"
+    """Change of the device memory in use, bytes."""
     CPU = "cpu"
+    """Cores in use."""
+    DISK = "disk"
+    """Bytes read and written a second."""
     NETWORK = "network"
+    """Bytes a second, both ways."""
     ENDPOINT = "endpoint"
+    """Requests that somebody made; what a tab asks for by itself does not count."""
+    TERMINAL = "terminal"
+    """Bytes that somebody typed, in terminals and SSH sessions."""
+    KERNEL = "kernel"
+    """Jupyter kernels that are busy."""
+    KEEP = "keep"
+    """1 while it is explicitly kept."""
 
 
 class Signal(Base):
