@@ -5,7 +5,7 @@ from __future__ import annotations
 import queue
 import secrets
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,6 +20,7 @@ from leasing.drivers.protocol import (
     Engine,
     Image,
     Progress,
+    Ran,
     RegistryLogin,
 )
 from leasing.errors import ContainerGone, DriverError, EngineDown, ImageNotFound
@@ -38,6 +39,8 @@ class Knobs:
     registry: dict[str, RegistryLogin | None] = field(default_factory=dict)
     """What a pull finds: reference → the login that it wants."""
     pull_waits_for: threading.Event | None = None
+    ran: Callable[[str, Sequence[str]], Ran] = lambda _container, _command: Ran(exit_code=0, output="")
+    """What a command inside a container, given by its name, comes to."""
 
 
 @dataclass
@@ -230,6 +233,13 @@ class FakeDriver:
     def write_file(self, container_id: str, path: str, content: bytes) -> None:
         with self._up():
             self._kept(container_id).files[path] = content
+
+    def run(self, container_id: str, command: Sequence[str], *, seconds: float) -> Ran:
+        with self._up():
+            kept = self._kept(container_id)
+            if not kept.container.running:
+                raise DriverError(f"The container {container_id} is not running.")
+        return self.knobs.ran(kept.container.name, command)
 
     def inspect(self, container_id: str) -> Container | None:
         with self._up():

@@ -122,6 +122,15 @@ class Created:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Ran:
+    """How a command inside a container went. `exit_code` is None if it was cut off for taking too long; 126 and 127
+    mean that it could not be executed at all. `output` is both streams, its end if there was much."""
+
+    exit_code: int | None
+    output: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class ContainerEvent:
     """A hint that a container changed. `action` is one of start, die, oom, destroy."""
 
@@ -217,6 +226,14 @@ class Lifecycle(Protocol):
 
     def write_file(self, container_id: str, path: str, content: bytes) -> None:
         """Write one small file, readable by the container's user, into a created or running container."""
+        ...
+
+    def run(self, container_id: str, command: Sequence[str], *, seconds: float) -> Ran:
+        """Run one command inside, as the container's user and without input, and wait for its end.
+
+        After `seconds` it is killed, where the engine is on this machine; elsewhere only no longer waited for. Raises
+        `ContainerGone`, `DriverError` if the container does not run.
+        """
         ...
 
     def inspect(self, container_id: str) -> Container | None: ...

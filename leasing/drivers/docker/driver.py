@@ -18,6 +18,7 @@ from docker.types import Mount as DockerMount
 
 from leasing.drivers import spec as lease_spec
 from leasing.drivers.docker import convert, files
+from leasing.drivers.docker.commands import Commands
 from leasing.drivers.docker.connection import POOL, Connection
 from leasing.drivers.docker.images import Images
 from leasing.drivers.docker.networks import Networks
@@ -36,7 +37,7 @@ from leasing.settings.docker import DockerSettings
 ACTIONS = ("start", "die", "oom", "destroy")
 
 
-class DockerDriver(Images, Streams):
+class DockerDriver(Images, Streams, Commands):
     """One Docker Engine. Thread-safe; calls from many threads run side by side."""
 
     def __init__(self, address: str, settings: DockerSettings) -> None:

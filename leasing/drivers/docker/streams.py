@@ -116,14 +116,18 @@ class ExecStream:
         if facts["Running"] and facts.get("Pid") and self._connection.address.startswith("unix://"):
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(facts["Pid"], signal.SIGHUP)
-        with contextlib.suppress(OSError):
-            self._socket.shutdown(socket.SHUT_RDWR)
+        self.hang_up()
         # the SDK hangs the HTTP response on the socket's file, to keep it alive
         response = getattr(self._held, "_response", None)
         if response is not None:
             response.close()
         self._held.close()
         self._socket.close()
+
+    def hang_up(self) -> None:
+        """End the connection, whichever thread is reading from it; the process goes on."""
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
 
     def _frame(self) -> bytes:
         """One frame of the multiplexed stream: 8 bytes of header, then that many of either output."""
