@@ -25,7 +25,8 @@ from scheduler import planning
 from scheduler.fleet import Connect, Fleet
 from scheduler.provision import Images, Logins
 from scheduler.reclaim import Reclaimer
-from scheduler.reconcile import bookings, images, kept, memory, nodes, notices, runs
+from scheduler.reconcile import bookings, images, kept, memory, nodes, notices, runs, verdicts
+from scheduler.reconcile.devices import LostDevices
 from scheduler.reconcile.follow import Follower
 from scheduler.reconcile.orphans import Orphans
 from scheduler.runner import Group, Loop
@@ -75,6 +76,9 @@ class Scheduler:
         )
         self._reclaimer = Reclaimer(self._sessions, settings)
         self._orphans = Orphans(self._sessions, self._installation, settings.orphan_grace_seconds)
+        self._lost_devices = LostDevices(
+            self._sessions, self._fleet, self._installation, grace_seconds=settings.device_lost_seconds
+        )
         self._memory = DeviceMemorySettings()
         self._guard = guard
         self._answered: dict[UUID, Engine] = {}
@@ -86,6 +90,7 @@ class Scheduler:
         self._work = Loop(
             "work", self._workers.dispatch, interval=settings.work_seconds, rest=WORK_REST_SECONDS
         )
+        self._judge = Loop("verdicts", self._judge_once, interval=settings.reclaim_seconds)
         self._reclaim = Loop("reclaim", self._reclaimer.run_once, interval=settings.reclaim_seconds)
         self._compare = Loop(
             "compare", self._compare_once, interval=settings.reconcile_seconds, rest=FOLLOW_REST_SECONDS
@@ -97,10 +102,12 @@ class Scheduler:
             [
                 self._plan,
                 self._work,
+                self._judge,
                 self._reclaim,
                 self._compare,
                 self._notices,
                 Loop("memory", self._watch_memory, interval=settings.reclaim_seconds),
+                Loop("devices", self._look_at_devices, interval=settings.reconcile_seconds),
                 Loop("nodes", self._probe, interval=settings.reconcile_seconds),
                 Loop("bookings", self._keep_calendar, interval=settings.reconcile_seconds),
                 Loop("orphans", self._sweep, interval=settings.reconcile_seconds),
@@ -219,6 +226,12 @@ class Scheduler:
 
     def _keep_calendar(self) -> None:
         bookings.run_once(self._sessions, self._settings)
+
+    def _look_at_devices(self) -> None:
+        self._lost_devices.run_once(set(self._answered))
+
+    def _judge_once(self) -> None:
+        verdicts.run_once(self._sessions, self._settings)
 
     def _watch_memory(self) -> None:
         memory.run_once(self._sessions, self._memory)

@@ -11,12 +11,12 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from leasing.database import Sessions, now
-from leasing.model import Lease, Run, SignalKind
-from leasing.service import signals, transitions
+from leasing.model import Lease
+from leasing.reclaim import NEVER, Rule
+from leasing.service import policies, suspension, transitions
 from leasing.settings.scheduler import SchedulerSettings
-from leasing.states import RESTING, STOPPABLE, Cause, EndReason, Goal, LeaseState, Verdict
+from leasing.states import RESTING, STOPPABLE, Cause, EndReason, Goal, LeaseState, SuspendReason
 from leasing.units import format_duration
-from scheduler.policy.idleness import Judgement, SignalState, judge
 
 log = logging.getLogger(__name__)
 ACTOR = "reclaimer"
@@ -38,10 +38,12 @@ class Reclaimer:
             moment = now(session)
             if self._clock_jumped(moment):
                 return
-            for lease in _over_time(session, moment):
-                _expire(session, lease, moment)
+            over = _over_time(session, moment)
+            rules = policies.effective(session, over)
+            for lease in over:
+                _expire(session, lease, moment, rules[lease.id])
         with self._sessions.begin() as session:
-            self._judge_all(session, now(session))
+            self._take_idle(session, now(session))
 
     def _clock_jumped(self, moment: datetime) -> bool:
         """Whether deadlines are not to be believed just now: the clock moved against this machine's own steady one."""
@@ -54,63 +56,30 @@ class Reclaimer:
         self._clock = (moment, steady)
         return self._frozen_until is not None and moment < self._frozen_until
 
-    def _judge_all(self, session: Session, moment: datetime) -> None:
-        rows = session.execute(
-            sa.select(Lease, Run.started_at)
-            .join(Run, sa.and_(Run.lease_id == Lease.id, Run.released_at.is_(None)))
-            .where(Lease.state == LeaseState.RUNNING, Run.started_at.is_not(None))
-            .order_by(Lease.id)
-            .with_for_update(of=Lease, skip_locked=True, key_share=True)
-        ).all()
-        readings = signals.of(session, [lease.id for lease, _ in rows])
-        for lease, started_at in rows:
-            if started_at is not None:
-                self._apply(
-                    session,
-                    lease,
-                    self._judged(lease, readings.get(lease.id, {}), started_at, moment),
-                    moment,
-                )
-
-    def _judged(
-        self, lease: Lease, readings: dict[str, signals.Reading], started_at: datetime, moment: datetime
-    ) -> Judgement:
-        states = {
-            kind: SignalState(reading.known_since, reading.seen_at, reading.active_at)
-            for kind, reading in readings.items()
-        }
-        window = timedelta(seconds=lease.idle_timeout_seconds or self._settings.idle_window_seconds)
-        return judge(applicable(lease), states, started_at=started_at, now=moment, window=window)
-
-    def _apply(self, session: Session, lease: Lease, judged: Judgement, moment: datetime) -> None:
-        if (lease.idle_verdict, lease.idle_reason, lease.idle_since) != (
-            judged.verdict,
-            judged.reason,
-            judged.since,
-        ):
-            lease.idle_verdict, lease.idle_reason, lease.idle_since = (
-                judged.verdict,
-                judged.reason,
-                judged.since,
-            )
-        if judged.verdict is not Verdict.IDLE or not lease.idle_timeout_seconds:
-            return
-        allowed = format_duration(lease.idle_timeout_seconds)
-        transitions.move(
-            session, lease, LeaseState.STOPPING, Cause.RECLAIMER,
-            now=moment, actor=ACTOR, message=f"reclaimed as idle: {judged.reason} (allowed: {allowed})",
-            reason=EndReason.IDLE, goal=Goal.ENDED,
-        )  # fmt: skip
-
-
-def applicable(lease: Lease) -> frozenset[str]:
-    """The signals that say something of this lease; fixed by its request."""
-    kinds = {SignalKind.CPU, SignalKind.NETWORK}
-    if lease.gpu_count:
-        kinds.add(SignalKind.GPU)
-    if lease.port is not None:
-        kinds.add(SignalKind.ENDPOINT)
-    return frozenset(kinds)
+    def _take_idle(self, session: Session, moment: datetime) -> None:
+        """Those that have been quiet for as long as their rule allows."""
+        quiet = list(
+            session.execute(
+                sa.select(Lease)
+                .where(Lease.state == LeaseState.RUNNING, Lease.idle_since.is_not(None))
+                .order_by(Lease.id)
+                .with_for_update(skip_locked=True, key_share=True)
+            ).scalars()
+        )
+        rules = policies.effective(session, quiet)
+        for lease in quiet:
+            window = rules[lease.id].window_seconds
+            if (
+                window == NEVER
+                or lease.idle_since is None
+                or moment - lease.idle_since < timedelta(seconds=window)
+            ):
+                continue
+            message = f"reclaimed as idle: {lease.idle_reason} (allowed: {format_duration(window)})"
+            transitions.move(
+                session, lease, LeaseState.STOPPING, Cause.RECLAIMER, now=moment, actor=ACTOR, message=message,
+                reason=EndReason.IDLE, goal=Goal.ENDED,
+            )  # fmt: skip
 
 
 def _over_time(session: Session, moment: datetime) -> list[Lease]:
@@ -137,12 +106,12 @@ def _over_time(session: Session, moment: datetime) -> list[Lease]:
     )
 
 
-def _expire(session: Session, lease: Lease, moment: datetime) -> None:
-    resting = lease.state in RESTING
+def _expire(session: Session, lease: Lease, moment: datetime, rule: Rule) -> None:
     message = "its time was over"
-    if resting:
-        message += " before there was room" if lease.suspended_at is None else " before it could go on"
-    transitions.move(
-        session, lease, LeaseState.ENDED if resting else LeaseState.STOPPING, Cause.RECLAIMER,
-        now=moment, actor=ACTOR, reason=EndReason.EXPIRED, message=message,
-    )  # fmt: skip
+    if lease.state == LeaseState.QUEUED:
+        message += " before there was room" if lease.kept_container is None else " before it could go on"
+    elif lease.state == LeaseState.SUSPENDED:
+        message += " while it rested"
+    suspension.take_back(
+        session, lease, SuspendReason.EXPIRED, rule=rule, now=moment, actor=ACTOR, message=message
+    )

@@ -1,22 +1,44 @@
 """Is a lease idle? One verdict from all its signals together.
 
-Each signal is active, quiet or unknown for the window; those that do not apply to the lease (no GPU, no port) are not
-among them. Idle = none active, none unknown, at least one quiet. Missing data is unknown, and unknown never reclaims.
+Each signal that applies to the lease is active, quiet or unknown. The lease has been quiet since the last moment at
+which one of them was not known to be quiet, and is idle once that is its whole window. Missing, late or malformed data
+is unknown, and unknown never reclaims.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from enum import StrEnum
 
 from leasing.states import Verdict
 from leasing.units import format_duration
 
 FRESH = timedelta(seconds=30)
 """A signal not heard for longer is unknown now, whatever it said before."""
+AHEAD = timedelta(seconds=5)
+"""A reading taken in meanwhile may be so much younger than the judge's own moment. More is a clock gone back."""
 
-WORDS = {"gpu": "GPU", "cpu": "CPU", "network": "network", "endpoint": "endpoint"}
+WORDS = {
+    "gpu": "GPU",
+    "gpu_memory": "GPU memory",
+    "cpu": "CPU",
+    "disk": "disk",
+    "network": "network",
+    "endpoint": "endpoint",
+    "terminal": "terminal",
+    "kernel": "notebook kernels",
+    "keep": "keep",
+}
+
+
+class Signalled(StrEnum):
+    """What one signal says now."""
+
+    ACTIVE = "active"
+    QUIET = "quiet"
+    UNKNOWN = "unknown"
 
 
 @dataclass(frozen=True)
@@ -27,10 +49,22 @@ class SignalState:
     seen_at: datetime
     active_at: datetime | None
 
+    def at(self, now: datetime) -> tuple[Signalled, datetime | None]:
+        """What it says `now`; and while it is quiet, since when."""
+        if self.active_at is not None and self.active_at >= min(now, self.seen_at) and self._heard(now):
+            return Signalled.ACTIVE, None
+        if not self._heard(now) or self.known_since > now:
+            return Signalled.UNKNOWN, None
+        return Signalled.QUIET, max(self.known_since, self.active_at or self.known_since)
+
+    def _heard(self, now: datetime) -> bool:
+        return -AHEAD <= now - self.seen_at <= FRESH and self.known_since <= self.seen_at
+
 
 @dataclass(frozen=True)
 class Judgement:
-    """A verdict, why, and since when every signal has been quiet (None unless idle)."""
+    """A verdict, why, and since when every signal has been quiet: None while one is not known to be, whatever the
+    verdict; idle is the verdict once that is the whole window."""
 
     verdict: Verdict
     reason: str
@@ -38,40 +72,59 @@ class Judgement:
 
 
 def judge(
-    applicable: frozenset[str],
+    applicable: Collection[str],
     signals: Mapping[str, SignalState],
     *,
     started_at: datetime,
     now: datetime,
     window: timedelta,
+    grace: timedelta = timedelta(0),
 ) -> Judgement:
     """The verdict for the `window` that ends `now`, for a lease that runs since `started_at`.
 
-    `applicable` was fixed at the lease's start; a signal of it that was never heard is unknown.
+    `applicable` was fixed at the lease's start; a signal of it that was never heard is unknown. What went by in the
+    `grace` after the start does not count as quiet.
     """
+    states = {
+        kind: signals[kind].at(now) if kind in signals else (Signalled.UNKNOWN, None)
+        for kind in sorted(applicable)
+    }
     begin = now - window
-    active = [kind for kind in sorted(applicable) if _active(signals.get(kind), begin)]
+    length = format_duration(window.total_seconds())
+    counted = started_at + grace
+    active = [kind for kind, (state, _) in states.items() if state is Signalled.ACTIVE]
+    unknown = [kind for kind, (state, _) in states.items() if state is Signalled.UNKNOWN]
+    since = (
+        None
+        if active or unknown or not states or now < counted
+        else max([counted, *(one for _, one in states.values() if one is not None)])
+    )
     if active:
-        return Judgement(Verdict.ACTIVE, f"{_listed(active)} in use")
-    if started_at > begin:
-        return Judgement(Verdict.ACTIVE, f"started less than {format_duration(window.total_seconds())} ago")
-    unknown = [kind for kind in sorted(applicable) if not _known(signals.get(kind), begin, now)]
-    if unknown or not applicable:
-        return Judgement(
-            Verdict.UNKNOWN, f"cannot be told: no steady reading of {_listed(unknown) or 'anything'}"
-        )
-    since = max([started_at, *(signals[kind].active_at or signals[kind].known_since for kind in applicable)])
-    quiet = format_duration((now - since).total_seconds())
-    return Judgement(Verdict.IDLE, f"{_listed(sorted(applicable))} quiet for {quiet}", since)
+        return Judgement(Verdict.ACTIVE, _in_use(active))
+    if since is not None and since <= begin:
+        return Judgement(Verdict.IDLE, f"{_listed(states)} quiet for {length} or longer", since)
+    if recent := [kind for kind in states if kind in signals and _after(signals[kind].active_at, begin)]:
+        return Judgement(Verdict.ACTIVE, f"{_listed(recent)} in use less than {length} ago", since)
+    if counted > begin:
+        return Judgement(Verdict.ACTIVE, f"started less than {_start(window, grace)} ago", since)
+    young = unknown or [kind for kind in states if signals[kind].known_since > begin]
+    words = _listed(young) or "anything"
+    return Judgement(Verdict.UNKNOWN, f"cannot be told: no steady reading of {words} for {length}", since)
 
 
-def _active(signal: SignalState | None, begin: datetime) -> bool:
-    return signal is not None and signal.active_at is not None and signal.active_at > begin
+def _after(moment: datetime | None, begin: datetime) -> bool:
+    return moment is not None and moment > begin
 
 
-def _known(signal: SignalState | None, begin: datetime, now: datetime) -> bool:
-    return signal is not None and signal.known_since <= begin and now - signal.seen_at <= FRESH
+def _start(window: timedelta, grace: timedelta) -> str:
+    return format_duration((window + grace).total_seconds())
 
 
-def _listed(kinds: list[str]) -> str:
+def _in_use(kinds: Collection[str]) -> str:
+    used = _listed([kind for kind in kinds if kind != "keep"])
+    parts = ([f"{used} in use"] if used else []) + (["kept by its owner"] if "keep" in kinds else [])
+    return "; ".join(parts)
+
+
+def _listed(kinds: Collection[str]) -> str:
     return ", ".join(WORDS.get(kind, kind) for kind in kinds)

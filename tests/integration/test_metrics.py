@@ -22,7 +22,7 @@ from leasing.settings.core import CoreSettings
 from leasing.settings.limits import LimitSettings
 from monitoring import collector, exposition
 from monitoring.metrics import FAMILIES, Counter, Source
-from scheduler.reclaim import Reclaimer
+from scheduler.reconcile import verdicts
 from tests.support.cluster import Cluster
 from tests.support.stack import free_port
 
@@ -114,15 +114,14 @@ def test_a_sample_of_long_ago_is_not_shown_as_if_it_were_now(cluster: Cluster) -
 
 def test_idle_time_is_none_while_it_is_unknown(cluster: Cluster) -> None:
     lease = cluster.run(idle_timeout="30m")
-    reclaimer = Reclaimer(cluster.sessions, cluster.settings)
     with cluster.sessions.begin() as session:
         session.execute(sa.update(Run).values(started_at=Run.started_at - timedelta(hours=1)))
-    reclaimer.run_once()
+    verdicts.run_once(cluster.sessions, cluster.settings)
     assert value(scrape(cluster), "leasing_lease_idle_seconds") is None
     with cluster.sessions.begin() as session:
         busy = signals.Observation(lease.id, SignalKind.CPU, 2.0, active=True)
         signals.observe(session, [busy], now=now(session))
-    reclaimer.run_once()
+    verdicts.run_once(cluster.sessions, cluster.settings)
     assert value(scrape(cluster), "leasing_lease_idle_seconds") == 0
 
 

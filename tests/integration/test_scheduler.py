@@ -21,7 +21,7 @@ from leasing.service.signals import Observation
 from leasing.settings.limits import LimitSettings
 from scheduler import planning
 from scheduler.reclaim import Reclaimer
-from scheduler.reconcile import notices, runs
+from scheduler.reconcile import notices, runs, verdicts
 from scheduler.reconcile.orphans import Orphans
 from tests.support.cluster import Cluster
 
@@ -313,7 +313,7 @@ def test_a_worker_whose_claim_ran_out_writes_nothing(cluster: Cluster) -> None:
     assert len(cluster.driver.containers(cluster.installation)) == 1
 
 
-def test_time_over_ends_a_lease_running_or_waiting(cluster: Cluster) -> None:
+def test_time_over_suspends_what_runs_and_ends_what_never_did(cluster: Cluster) -> None:
     running = cluster.run(gpu="8", ttl="1h")
     waiting = cluster.ask(gpu="1", until=(running.created_at + timedelta(hours=2)).isoformat(), ttl=None)
     with cluster.sessions.begin() as session:
@@ -322,9 +322,9 @@ def test_time_over_ends_a_lease_running_or_waiting(cluster: Cluster) -> None:
         session.execute(sa.update(Lease).where(Lease.id == waiting.id).values(until=past))
     Reclaimer(cluster.sessions, cluster.settings).run_once()
     cluster.work()
-    for one in (running, waiting):
-        ended = cluster.lease(one.id)
-        assert (ended.state, ended.reason) == ("ended", "expired")
+    rests, ended = cluster.lease(running.id), cluster.lease(waiting.id)
+    assert (rests.state, rests.suspend_reason, rests.reason) == ("suspended", "expired", None)
+    assert (ended.state, ended.reason) == ("ended", "expired")
 
 
 def test_a_renewal_moves_the_deadline_and_tells_the_container(cluster: Cluster) -> None:
@@ -367,18 +367,21 @@ def test_idle_is_reclaimed_only_when_every_signal_is_quiet(cluster: Cluster) -> 
     reclaimer = Reclaimer(cluster.sessions, cluster.settings)
 
     quiet(cluster, lease, "cpu network gpu")
+    verdicts.run_once(cluster.sessions, cluster.settings)
     reclaimer.run_once()
     unknown = cluster.lease(lease.id)
     assert (unknown.state, unknown.idle_verdict) == ("running", "unknown")
     assert "endpoint" in unknown.idle_reason
 
     quiet(cluster, lease, "cpu network gpu endpoint", active="gpu")
+    verdicts.run_once(cluster.sessions, cluster.settings)
     reclaimer.run_once()
     active = cluster.lease(lease.id)
     assert (active.state, active.idle_verdict, active.idle_reason) == ("running", "active", "GPU in use")
 
     with cluster.sessions.begin() as session:
         session.execute(sa.update(Signal).values(active_at=None))
+    verdicts.run_once(cluster.sessions, cluster.settings)
     reclaimer.run_once()
     cluster.work()
     ended = cluster.lease(lease.id)
@@ -395,5 +398,5 @@ def test_a_gap_makes_a_signal_unknown_for_a_whole_window(cluster: Cluster) -> No
             sa.update(Signal).where(Signal.kind == "cpu").values(seen_at=moment - timedelta(seconds=31))
         )
         signals.observe(session, [Observation(lease.id, SignalKind.CPU, 0.0, active=False)], now=moment)
-    Reclaimer(cluster.sessions, cluster.settings).run_once()
+    verdicts.run_once(cluster.sessions, cluster.settings)
     assert cluster.lease(lease.id).idle_verdict == "unknown"
