@@ -18,7 +18,7 @@ from scheduler.claims import Claim
 JOBS = sa.text("""
     SELECT lease.id AS lease_id, lease.state, lease.goal, lease.name, lease.image, lease.command, lease.env,
         lease.shm_bytes, lease.workspace_id, lease.attempts, lease.kept_node_id, lease.kept_container, lease.kept_image,
-        users.name AS owner, run.id AS run_id, run.generation, run.cpus_millis, run.memory_bytes,
+        users.name AS owner, run.id AS run_id, run.generation, run.stop_first, run.cpus_millis, run.memory_bytes,
         node.id AS node_id, node.driver, node.address,
         ARRAY(
             SELECT device.uuid FROM allocation JOIN device ON device.id = allocation.device_id
@@ -58,6 +58,8 @@ class Job:
     suspends: bool
     """Of one that is to be stopped: its files are to be kept."""
     kept: Kept
+    stop_first: bool = False
+    """Of one that is to be started: its container may run, and is to be started anew."""
 
     @property
     def container(self) -> str:
@@ -106,4 +108,5 @@ def _job(claim: Claim, row: sa.Row[Any], installation: str) -> Job:
         stops=row.state == LeaseState.STOPPING,
         suspends=row.goal == Goal.SUSPENDED,
         kept=Kept(row.kept_node_id, row.kept_container, row.kept_image),
+        stop_first=row.stop_first,
     )

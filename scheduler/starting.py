@@ -56,7 +56,8 @@ PROGRESS_SECONDS = 0.5
 RUNS = sa.text("""
     WITH own AS (SELECT FROM lease WHERE id = :lease AND claim_token = :token FOR NO KEY UPDATE)
     UPDATE run
-    SET container_id = :container, image_id = :image, epoch = :epoch, address = :address, started_at = now()
+    SET container_id = :container, image_id = :image, epoch = :epoch, address = :address, started_at = now(),
+        stop_first = false
     FROM own WHERE run.id = :run
     RETURNING now()
 """)
@@ -95,6 +96,8 @@ class Starter:
         engine = self.fleet.connected(*job.node)
         facts, image = self._from(job, engine)
         created = engine.create(spec.build(facts, image, self.docker))
+        if job.stop_first:
+            engine.stop(created.id, grace_seconds=self.settings.stop_grace_seconds)
         # The epoch is of before the start: should the engine restart now, the death is seen under a newer one.
         self._running(job, engine.start(created.id), image.id, created.epoch)
         if job.kept.container is not None:

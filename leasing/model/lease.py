@@ -36,7 +36,7 @@ class Lease(Base):
             "uq_lease_live_workspace",
             "workspace_id",
             unique=True,
-            postgresql_where=text("state <> 'ended' AND NOT workspace_read_only"),
+            postgresql_where=text("state NOT IN ('ended', 'suspended') AND NOT workspace_read_only"),
         ),
         Index("ix_lease_queue", "rank", "arrival", postgresql_where=text("state = 'queued'")),
         Index("ix_lease_work", "state", postgresql_where=text("state IN ('placed', 'starting', 'stopping')")),
@@ -122,6 +122,8 @@ class Lease(Base):
     """The last lines of its output, kept when the container goes."""
     told_ends_at: Mapped[datetime | None]
     """The deadline that stands in the container's own info file."""
+    told_reclaim_at: Mapped[datetime | None]
+    """And when it will be taken back, as that file says it."""
 
     idle_verdict: Mapped[str | None]
     idle_reason: Mapped[str] = mapped_column(server_default="")
@@ -175,6 +177,8 @@ class Run(Base):
     epoch: Mapped[str | None]
     """The engine's epoch in which the container was last started."""
     address: Mapped[str | None]
+    stop_first: Mapped[bool] = mapped_column(server_default=text("false"))
+    """Its container is to be stopped before it is started again: a restart was asked for."""
     warm_id: Mapped[UUID | None] = mapped_column(ForeignKey("warm.id", ondelete="SET NULL"))
     """The warm container that it was given, or the sandbox whose network it joined."""
     placed_at: Mapped[Created]

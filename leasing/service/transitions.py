@@ -22,7 +22,7 @@ from leasing.states import Cause, EndReason, Goal, LeaseState, allowed
 
 # What else changes with the state, as SQL: the same as in `move`, and a test holds the two to each other.
 _RUNS = (
-    "started_at = coalesce(lease.started_at, :now), progress = '', message = '', attempts = 0, "
+    "started_at = coalesce(lease.started_at, :now), progress = '', message = '', attempts = 0, device_fault = '', "
     "ends_at = coalesce(lease.ends_at, lease.until, "
     "CAST(:now AS timestamptz) + make_interval(secs => coalesce(lease.ttl_seconds, 0))), "
     "suspended_at = NULL, suspend_reason = NULL"
@@ -104,7 +104,7 @@ def move(  # noqa: PLR0913 - every argument is a column of the transition's even
         case LeaseState.RUNNING:
             lease.started_at = lease.started_at or now
             lease.ends_at = lease.ends_at or lease.until or now + timedelta(seconds=lease.ttl_seconds or 0)
-            lease.progress = lease.message = ""
+            lease.progress = lease.message = lease.device_fault = ""
             lease.attempts = 0
             lease.suspended_at = lease.suspend_reason = None
         case LeaseState.STOPPING:

@@ -68,6 +68,11 @@ class SchedulerSettings(BaseSettings):
     protected_seconds: int = Field(
         default=600, ge=0, description="A preemptible lease is left alone for so long after each start."
     )
+    device_lost_seconds: float = Field(
+        default=30.0,
+        ge=0,
+        description="A preemptible lease is moved away from a device that has been lost for so long.",
+    )
     at_least_seconds: int = Field(
         default=1800,
         ge=60,

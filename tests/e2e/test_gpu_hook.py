@@ -15,7 +15,7 @@ from leasing.drivers.protocol import Container, ContainerSpec
 from leasing.drivers.spec import LeaseFacts, build
 from leasing.errors import DriverError
 from leasing.settings.docker import DockerSettings
-from tests.support import gpus
+from tests.support import gpus, hook
 from tests.support.engines import SecondEngine
 from tests.support.nvml import GIB, FakeNvml
 from tests.support.stack import Stack, running, until
@@ -163,6 +163,23 @@ def test_leases_that_share_a_device_both_see_it_and_no_other(stack: Stack) -> No
     stack.lease("up", "all", "--gpu", "8", "--detach", *SMALL, "--", "sleep", "600")
     until(lambda: "it would start now with --gpu 6" in stack.lease("why", "all").stdout, what="advice")
     stack.lease("release", "all")
+
+
+def test_a_container_that_lost_its_device_is_told_of_and_sees_it_again_once_restarted(
+    stack: Stack, engine: SecondEngine
+) -> None:
+    stack.lease("up", "blind", "--gpu", "1", *SMALL, "--", "sh", "-c", "echo begun >> ~/begun; sleep 600")
+    (device,) = stack.json("show", "blind")["devices"]
+    container = engine.docker("ps", "-q", "--filter", "label=leasing.name=blind").strip()
+    engine.docker("exec", "-u", "0", container, "rm", f"{hook.INSIDE}/nvml.state")
+    until(lambda: stack.json("show", "blind")["device_fault"], what="somebody notices", seconds=60)
+    assert "lease restart blind" in stack.lease("show", "blind").stdout
+    assert stack.json("show", "blind")["state"] == "running", "what it computes goes on"
+    stack.lease("restart", "blind")
+    assert stack.lease("exec", "blind", "--", "nvidia-smi", "-L").stdout.split() == [device["uuid"]]
+    assert stack.lease("exec", "blind", "--", "sh", "-c", "cat ~/begun").stdout.split() == ["begun", "begun"]
+    assert stack.json("show", "blind")["device_fault"] is None
+    stack.lease("release", "blind")
 
 
 def test_a_device_waits_until_nothing_of_the_last_lease_is_on_it(stack: Stack, nvml: FakeNvml) -> None:

@@ -12,7 +12,7 @@ from leasing.drivers.protocol import Lifecycle
 from tests.support import hook
 from tests.support.images import BUSYBOX
 
-IMAGE = "leasing-test/gpus:1"
+IMAGE = "leasing-test/gpus:2"
 SOURCE = Path(__file__).parent.parent / "fakes" / "gpus.c"
 SHOW = ("/bin/gpus", f"{hook.INSIDE}/libnvidia-ml.so.1")
 """The command that prints the UUIDs of the GPUs that NVML shows it, one a line."""
@@ -29,6 +29,8 @@ def ensure_image(driver: Lifecycle) -> str:
             for library in re.findall(r"(/\S+)", listed.partition("\n")[2]):
                 (root / library[1:]).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy(library, root / library[1:])
+            (root / "bin/nvidia-smi").write_text(f"#!/bin/sh\nexec {' '.join(SHOW)}\n")
+            (root / "bin/nvidia-smi").chmod(0o755)
             Path(scratch, "Dockerfile").write_text(f"FROM {BUSYBOX}\nCOPY root/ /\n")
             driver.build_image(
                 Path(scratch), tag=IMAGE, build_args={}, labels={}, extra_files={}, progress=lambda _: None

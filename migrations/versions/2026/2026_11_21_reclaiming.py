@@ -122,6 +122,7 @@ def upgrade() -> None:
         sa.Column("claim_until", sa.DateTime(timezone=True), nullable=True),
         sa.Column("delivered_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("given_up_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("voided_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("error", sa.Text(), server_default="", nullable=False),
         sa.CheckConstraint(
             "channel IN ('web', 'shell', 'mail', 'webhook', 'chat')", name=op.f("ck_notice_channel")
@@ -145,7 +146,7 @@ def upgrade() -> None:
         "notice",
         ["retry_at"],
         unique=False,
-        postgresql_where=sa.text("delivered_at IS NULL AND given_up_at IS NULL"),
+        postgresql_where=sa.text("delivered_at IS NULL AND given_up_at IS NULL AND voided_at IS NULL"),
     )
     op.create_index("ix_notice_lease_id", "notice", ["lease_id", "created_at"], unique=False)
     op.create_table(
@@ -155,6 +156,9 @@ def upgrade() -> None:
         sa.Column("channel", sa.Text(), nullable=False),
         sa.Column("sealed_address", sa.LargeBinary(), nullable=False),
         sa.Column("shown", sa.Text(), nullable=False),
+        sa.Column("test_asked_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("told_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("error", sa.Text(), server_default="", nullable=False),
         sa.Column("created_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
         sa.CheckConstraint(
             "channel IN ('web', 'shell', 'mail', 'webhook', 'chat')", name=op.f("ck_contact_channel")
@@ -168,9 +172,13 @@ def upgrade() -> None:
     op.add_column("lease", sa.Column("on_suspend", postgresql.JSONB(none_as_null=True), nullable=True))
     op.add_column("lease", sa.Column("asked_seconds", sa.Integer(), nullable=True))
     op.add_column("lease", sa.Column("reclaim_at", sa.DateTime(timezone=True), nullable=True))
+    op.add_column("lease", sa.Column("told_reclaim_at", sa.DateTime(timezone=True), nullable=True))
     op.add_column("lease", sa.Column("device_fault", sa.Text(), server_default="", nullable=False))
     op.add_column("lease", sa.Column("keeps", sa.Text(), server_default="", nullable=False))
     op.add_column("lease", sa.Column("retain_until", sa.DateTime(timezone=True), nullable=True))
+    op.add_column(
+        "run", sa.Column("stop_first", sa.Boolean(), server_default=sa.text("false"), nullable=False)
+    )
     # until now this meant never, and so it was said to people
     op.execute("UPDATE lease SET idle_timeout_seconds = 0 WHERE idle_timeout_seconds IS NULL")
     _words("signal", "kind", SIGNALS)
@@ -178,12 +186,14 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
+    op.drop_column("run", "stop_first")
     op.execute("UPDATE lease SET idle_timeout_seconds = NULL WHERE idle_timeout_seconds = 0")
     _words("lease", "suspend_reason", SUSPEND_REASONS[:3])
     _words("signal", "kind", SIGNALS[:4])
     op.drop_column("lease", "on_suspend")
     op.drop_column("lease", "asked_seconds")
     op.drop_column("lease", "reclaim_at")
+    op.drop_column("lease", "told_reclaim_at")
     op.drop_column("lease", "device_fault")
     op.drop_column("lease", "keeps")
     op.drop_column("lease", "retain_until")
