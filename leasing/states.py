@@ -213,7 +213,8 @@ def _edge(source: LeaseState, target: LeaseState, when: str, *causes: Cause) -> 
 TABLE: tuple[Edge, ...] = (
     _edge(S.QUEUED, S.PLACED, "there is room, and it is this lease's turn", Cause.PLANNER),
     _edge(S.QUEUED, S.ENDED, "cancelled, expired or refused while waiting", Cause.USER, Cause.RECLAIMER, Cause.PLANNER),
-    _edge(S.QUEUED, S.SUSPENDED, "to go on later: it waited to be resumed", Cause.USER),
+    _edge(S.QUEUED, S.SUSPENDED, "to go on later, or its time was over: it waited to be resumed", Cause.USER,
+          Cause.RECLAIMER),
     _edge(S.PLACED, S.STARTING, "a worker has claimed the start", Cause.STARTER),
     _edge(S.PLACED, S.QUEUED, "the node went away before the start", Cause.STARTER, Cause.RECONCILER),
     _edge(S.PLACED, S.STOPPING, "released, expired or reclaimed before the start", Cause.USER, Cause.RECLAIMER),

@@ -6,20 +6,18 @@ One that is to end loses the container; of one that is to be suspended it stays,
 from __future__ import annotations
 
 import logging
-import math
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 import sqlalchemy as sa
 
 from leasing.database import Sessions, now
 from leasing.drivers.protocol import Container, Lifecycle
 from leasing.errors import DriverError, EngineDown, Stale
-from leasing.model import Lease
 from leasing.service import suspension, transitions
 from leasing.service.transitions import Move
 from leasing.settings.scheduler import SchedulerSettings
-from leasing.states import Cause, EndReason, Goal, LeaseState, SuspendReason
+from leasing.states import GOES_ON_BY_ITSELF, Cause, EndReason, Goal, LeaseState
 from scheduler import claims
 from scheduler.fleet import Fleet
 from scheduler.jobs import Job
@@ -27,8 +25,6 @@ from scheduler.jobs import Job
 log = logging.getLogger(__name__)
 ACTOR = "stopper"
 LAST_LINES = 50
-LEAST_SECONDS = 60
-"""A lease that is suspended at the very end of its time has so much left."""
 
 # Locks the lease, as `claims.enter` does, and nothing of whose claim fell or passed on.
 LAST_WORDS = sa.text("""
@@ -93,12 +89,9 @@ class Stopper:
             if job.kept.container is None:
                 lease.kept_node_id, lease.kept_container = job.node[0], job.container
                 lease.last_log = last_log[-64_000:]
-                _keep_time(lease, moment)
-            message = lease.message
-            transitions.move(
-                session, lease, LeaseState.SUSPENDED, Cause.STOPPER, now=moment, actor=ACTOR, message=message
-            )
-            if lease.suspend_reason == SuspendReason.PREEMPTED:
+            suspension.keep_time(lease, moment)
+            suspension.rest(session, lease, Cause.STOPPER, now=moment, actor=ACTOR, message=lease.message)
+            if lease.suspend_reason in GOES_ON_BY_ITSELF:
                 suspension.queue_again(
                     session, lease, Cause.STOPPER,
                     now=moment, actor=ACTOR, message="it waits to go on, where it stood in the queue",
@@ -135,14 +128,3 @@ class Stopper:
                 return
             lease.progress = f"will be tried again: {error.message}"
             claims.drop(lease, retry_at=now(session) + timedelta(seconds=self.settings.retry_seconds))
-
-
-def _keep_time(lease: Lease, moment: datetime) -> None:
-    """What is left of its time counts from when it runs again; a fixed end stays."""
-    if lease.ends_at is not None:
-        if lease.ttl_seconds is None:
-            lease.until = lease.ends_at
-        else:
-            lease.ttl_seconds = max(LEAST_SECONDS, math.ceil((lease.ends_at - moment).total_seconds()))
-    lease.ends_at = lease.told_ends_at = None
-    lease.idle_verdict, lease.idle_reason, lease.idle_since = None, "", None

@@ -9,8 +9,16 @@ from fastapi import APIRouter, Header, Query
 from api.deps import Caller, Core, Limits, Now, Unit
 from api.openapi import refusals
 from leasing.errors import Invalid
-from leasing.schema.lease import LeaseOut, LeasePage, LeaseRequest, QueuePage, RenewRequest, WhyOut
-from leasing.service import leases, requesting, suspension, views
+from leasing.schema.lease import (
+    LeaseOut,
+    LeasePage,
+    LeaseRequest,
+    QueuePage,
+    RenewRequest,
+    ResumeRequest,
+    WhyOut,
+)
+from leasing.service import device_faults, leases, requesting, suspension, views
 from leasing.states import LeaseState
 
 router = APIRouter(tags=["leases"])
@@ -78,6 +86,7 @@ def release_lease(ref: str, unit: Unit, caller: Caller, now: Now, core: Core) ->
 def renew_lease(
     ref: str, ask: RenewRequest, unit: Unit, caller: Caller, now: Now, limits: Limits, core: Core
 ) -> LeaseOut:
+    """Of a suspended one: keep its files for longer."""
     lease = leases.find(unit, ref, principal=caller, lock=True)
     leases.renew(unit, lease, ask, principal=caller, limits=limits, now=now)
     return views.lease_out(unit, lease, now=now, gateway_url=core.gateway_url)
@@ -92,10 +101,30 @@ def suspend_lease(ref: str, unit: Unit, caller: Caller, now: Now, core: Core) ->
 
 
 @router.post("/leases/{ref}/resume", summary="Let a suspended lease go on", responses=refusals(409, 410))
-def resume_lease(ref: str, unit: Unit, caller: Caller, now: Now, limits: Limits, core: Core) -> LeaseOut:
-    """It queues again, where it stood, and goes on with its files when there is room. Idempotent."""
+def resume_lease(
+    ref: str,
+    unit: Unit,
+    caller: Caller,
+    now: Now,
+    limits: Limits,
+    core: Core,
+    ask: ResumeRequest | None = None,
+) -> LeaseOut:
+    """It queues again, where it stood, and goes on with its files when there is room. Idempotent.
+
+    One whose time was over gets time anew: what the body says, else what it was first asked for.
+    """
     lease = leases.find(unit, ref, principal=caller, lock=True)
-    suspension.resume(unit, lease, principal=caller, limits=limits, now=now)
+    suspension.resume(unit, lease, ask, principal=caller, limits=limits, now=now)
+    return views.lease_out(unit, lease, now=now, gateway_url=core.gateway_url)
+
+
+@router.post("/leases/{ref}/restart", summary="Start a lease's container again", responses=refusals(409, 410))
+def restart_lease(ref: str, unit: Unit, caller: Caller, now: Now, core: Core) -> LeaseOut:
+    """What runs in it is stopped and started again, with its files and its time; its devices are attached anew. If one
+    of them is out of order, it queues and goes on with others."""
+    lease = leases.find(unit, ref, principal=caller, lock=True)
+    device_faults.restart(unit, lease, principal=caller, now=now)
     return views.lease_out(unit, lease, now=now, gateway_url=core.gateway_url)
 
 

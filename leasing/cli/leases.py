@@ -25,6 +25,7 @@ def register(app: App) -> None:
     for name, function in (
         ("ls", ls), ("show", show_lease), ("why", why), ("logs", logs), ("events", events), ("extend", extend),
         ("release", release), ("suspend", suspend), ("resume", resume),
+        ("restart", restart),
     ):  # fmt: skip
         app.command(name)(function)
     app.command("end", hidden=True)(release)
@@ -75,6 +76,8 @@ def show_lease(name: Name, json: Json = False) -> None:
     for said in (lease["message"], lease.get("warning")):
         if said:
             print(f"{show.GAP}{show.plain(said)}")
+    if fault := lease.get("device_fault"):
+        print(f"{show.GAP}{show.plain(fault)}; start it anew: lease restart {lease['name']}")
     show.facts((*_asked(lease), *_times(lease), *_outcome(lease)))
     if lease["last_log"]:
         print(f"{show.GAP}{show.dim('last output')}")
@@ -135,7 +138,7 @@ def extend(
     until: Annotated[str | None, typer.Option(help="Or until when: 18:00")] = None,
     json: Json = False,
 ) -> None:
-    """Move a lease's deadline."""
+    """Move a lease's deadline; of a suspended one, keep its files for longer."""
     from leasing.sdk.transport import at  # lazy: see session.client
 
     if (by is None) == (until is None):
@@ -184,15 +187,32 @@ def suspend(name: Name, json: Json = False) -> None:
 
 def resume(
     name: Name,
+    for_: Annotated[str | None, typer.Option("--for", help="Time anew, from when it runs: 4h")] = None,
+    until: Annotated[str | None, typer.Option(help="Or until when: 18:00")] = None,
     detach: Annotated[bool, typer.Option("--detach", "-d", help="Ask, and do not watch.")] = False,
     json: Json = False,
 ) -> None:
     """Let a suspended lease go on, and watch it start."""
     from leasing.cli.up import follow  # lazy: so are its own imports
 
+    moment = parse_until(until, datetime.now().astimezone()) if until else None
     with sdk() as platform:
         lease = platform.lease(name)
-        lease.resume()
+        lease.resume(for_, until=moment)
+        follow(lease, detach=detach, json=json)
+
+
+def restart(
+    name: Name,
+    detach: Annotated[bool, typer.Option("--detach", "-d", help="Ask, and do not watch.")] = False,
+    json: Json = False,
+) -> None:
+    """Start a lease's container again, its devices attached anew; files and time are kept."""
+    from leasing.cli.up import follow  # lazy: so are its own imports
+
+    with sdk() as platform:
+        lease = platform.lease(name)
+        lease.restart()
         follow(lease, detach=detach, json=json)
 
 

@@ -97,6 +97,22 @@ class RenewRequest(Request):
         return self
 
 
+class ResumeRequest(Request):
+    """Time for a suspended lease to go on with, from when it runs; absent: what it has left, or, if its time was over,
+    what it was first asked for."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"ttl": "4h"}]})
+
+    ttl: str | None = Field(None, max_length=40, description="How long, from when it runs: `4h`.")
+    until: AwareDatetime | None = Field(None, description="The moment it ends.")
+
+    @model_validator(mode="after")
+    def _one_end(self) -> ResumeRequest:
+        if self.ttl is not None and self.until is not None:
+            raise ValueError("ttl and until say the same thing twice: give one of them")
+        return self
+
+
 class RequestOut(Wire):
     """The request as it was taken, defaults filled in. Durations in seconds, sizes in bytes, CPUs in cores."""
 
@@ -175,6 +191,8 @@ class LeaseOut(Wire):
     last_log: str
     warning: str | None = None
     """What it is about to be stopped for, if it goes on."""
+    device_fault: str | None = None
+    """What is wrong with its devices, as seen from inside its container or by NVML; None while nothing is."""
     suspend_reason: str | None = None
     """While it is suspended, or waits to go on: why."""
     suspended_at: datetime | None = None

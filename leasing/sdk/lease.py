@@ -11,7 +11,7 @@ from typing import Any, Self
 import httpx
 
 from leasing.errors import LeasingError
-from leasing.schema.lease import EventOut, EventPage, LeaseOut, RenewRequest, WhyOut
+from leasing.schema.lease import EventOut, EventPage, LeaseOut, RenewRequest, ResumeRequest, WhyOut
 from leasing.sdk import streams
 from leasing.sdk.transport import TIMEOUT, Transport, at
 from leasing.sdk.wire import ask, body, read
@@ -57,7 +57,8 @@ class Lease:
         return self._now(self._transport.call("DELETE", self._path()))
 
     def extend(self, ttl: str | None = None, *, until: datetime | None = None) -> LeaseOut:
-        """Move its deadline: `2h` is added to the present one, `until` replaces it. Raises `Invalid`, `Gone`."""
+        """Move its deadline: `2h` is added to the present one, `until` replaces it. Of a suspended one: how long its
+        files are kept. Raises `Invalid`, `Gone`."""
         asked = body(RenewRequest, {"ttl": ttl, "until": until})
         return self._now(self._transport.call("POST", self._path("renew"), json=asked))
 
@@ -65,9 +66,18 @@ class Lease:
         """Stop it and keep its files and the time it has left. Idempotent. Raises `Conflict`, `Gone`."""
         return self._now(self._transport.call("POST", self._path("suspend")))
 
-    def resume(self) -> LeaseOut:
-        """Let it queue again and go on. Idempotent. Raises `Conflict` while it still stops, `Gone`, `OverQuota`."""
-        return self._now(self._transport.call("POST", self._path("resume")))
+    def resume(self, ttl: str | None = None, *, until: datetime | None = None) -> LeaseOut:
+        """Let it queue again and go on: with the time that is given, else what it has left, else, that being over, what
+        it was first asked for. Idempotent. Raises `Conflict` while it still stops, `Gone`, `Invalid`, `OverQuota`."""
+        asked = body(ResumeRequest, {"ttl": ttl, "until": until})
+        return self._now(self._transport.call("POST", self._path("resume"), json=asked))
+
+    def restart(self) -> LeaseOut:
+        """Stop what runs in it and start it again, devices attached anew; with others if one is out of order.
+
+        Raises `Conflict` unless it runs, `Gone`.
+        """
+        return self._now(self._transport.call("POST", self._path("restart")))
 
     def why(self) -> WhyOut:
         """Why it is where it is."""

@@ -23,3 +23,17 @@ def check_end(ends_at: datetime, limits: LimitSettings, now: datetime) -> None:
     if ends_at <= now:
         raise Invalid(f"{ends_at:%Y-%m-%d %H:%M %Z} is in the past.", hint="Give a later time, or --for 4h.")
     within(int((ends_at - now).total_seconds()), limits)
+
+
+def check_retention(until: datetime, limits: LimitSettings, now: datetime) -> None:
+    """Raises `Invalid` if a suspended lease's files may not be kept for so long, or that has passed."""
+    if until <= now:
+        raise Invalid(
+            f"{until:%Y-%m-%d %H:%M %Z} is in the past.", hint="Give a later time, or so much more: 3d."
+        )
+    if (until - now).total_seconds() > limits.max_retention_seconds:
+        most = format_duration(limits.max_retention_seconds)
+        raise Invalid(
+            f"Files of a suspended lease are kept for {most} from now at most.",
+            hint="Extend it by less, or keep what matters in a workspace: lease up --workspace NAME",
+        )

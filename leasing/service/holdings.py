@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from leasing.gpus import WHOLE
 from leasing.model import Allocation, Lease, Run
-from leasing.states import Goal, LeaseState, SuspendReason
+from leasing.states import GOES_ON_BY_ITSELF, Goal, LeaseState
 
 COUNTED = (LeaseState.ENDED, LeaseState.SUSPENDED)
 """All states but these count as held: who is suspended is asked again when it is resumed."""
@@ -50,11 +50,11 @@ def held(session: Session, whose: sa.ColumnElement[bool], *, now: datetime) -> H
 
     A part of a device counts as such; one asked for by its memory counts as the part that it is of the largest device.
     """
-    # What is being stopped needs no more time, unless it was preempted: that one waits again and goes on.
+    # What is being stopped needs no more time, unless it then waits again and goes on by itself.
     leaves = sa.and_(
         Lease.state == LeaseState.STOPPING,
         sa.or_(
-            Lease.goal == Goal.ENDED, Lease.suspend_reason.is_distinct_from(SuspendReason.PREEMPTED.value)
+            Lease.goal == Goal.ENDED, sa.func.coalesce(Lease.suspend_reason, "").not_in(GOES_ON_BY_ITSELF)
         ),
     )
     left = sa.func.greatest(0, sa.func.extract("epoch", sa.func.coalesce(Lease.ends_at, Lease.until) - now))

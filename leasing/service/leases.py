@@ -8,10 +8,10 @@ from uuid import UUID
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from leasing.errors import Conflict, Gone, NotAllowed, NotFound, NotFree
+from leasing.errors import Gone, NotAllowed, NotFound, NotFree
 from leasing.model import Lease
 from leasing.schema.lease import RenewRequest
-from leasing.service import calendar, durations, events, quotas, transitions
+from leasing.service import calendar, durations, events, quotas, suspension, transitions
 from leasing.service.principal import Principal
 from leasing.settings.limits import LimitSettings
 from leasing.states import STOPPABLE, Cause, EndReason, Goal, LeaseState
@@ -74,7 +74,7 @@ def renew(
     limits: LimitSettings,
     now: datetime,
 ) -> None:
-    """Move the deadline: add to it, or set it. The caller holds the row's lock.
+    """Move the deadline: add to it, or set it. A suspended lease keeps its files till then. The caller holds the row's lock.
 
     Raises `Gone` once the lease ends, `Invalid` past the longest time allowed or in the past, `NotFree` past the start
     of a reservation of something that it has, `OverQuota`.
@@ -85,11 +85,10 @@ def renew(
             f"Lease {lease.name!r} is {state}: {lease.message or 'it is over'}.",
             hint=f"Start anew: lease up {lease.name}",
         )
-    if state is LeaseState.SUSPENDED and lease.until is None:
-        raise Conflict(
-            f"Lease {lease.name!r} is suspended; its time counts again when it is resumed.",
-            hint=f"lease resume {lease.name}",
-        )
+    if state is LeaseState.SUSPENDED:
+        more = parse_duration(ask.ttl) if ask.ttl is not None else None
+        suspension.retain(session, lease, more, ask.until, principal=principal, limits=limits, now=now)
+        return
     if lease.ends_at is None and ask.ttl is not None and lease.ttl_seconds is not None:
         seconds = durations.within(lease.ttl_seconds + parse_duration(ask.ttl), limits)
         _check_calendar(session, lease, now + timedelta(seconds=seconds), now)

@@ -112,6 +112,7 @@ def _from_ask(ask: LeaseRequest, principal: Principal, limits: LimitSettings, no
         env=_environment(ask.env),
         port=ask.port,
         ttl_seconds=ttl,
+        asked_seconds=ttl,
         until=ask.until,
         idle_timeout_seconds=_idle(ask.idle_timeout, limits),
         node_name=ask.node,

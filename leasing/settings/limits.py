@@ -39,6 +39,11 @@ class LimitSettings(BaseSettings):
     min_idle_timeout_seconds: int = Field(
         default=60, ge=1, description="The shortest idle time a lease may ask, in seconds."
     )
+    max_retention_seconds: int = Field(
+        default=30 * 86400,
+        ge=60,
+        description="A suspended lease's files may be kept for so long from now, if its owner extends that.",
+    )
     max_reservation_seconds: int = Field(
         default=7 * 86400, ge=60, description="The longest that devices may be reserved for, in seconds."
     )

@@ -65,7 +65,7 @@ def test_walk_ins_before_and_its_own_leases_during_it(cluster: Cluster) -> None:
     pass_time(cluster, timedelta(hours=2))
     Reclaimer(cluster.sessions, cluster.settings).run_once()
     cluster.work()
-    assert cluster.lease(walk_in.id).reason == "expired"
+    assert cluster.lease(walk_in.id).suspend_reason == "expired"
     bookings.run_once(cluster.sessions, cluster.settings)
     assert state(cluster, booked).state == "booked"
 
@@ -81,7 +81,7 @@ def test_walk_ins_before_and_its_own_leases_during_it(cluster: Cluster) -> None:
     Reclaimer(cluster.sessions, cluster.settings).run_once()
     cluster.work()
     bookings.run_once(cluster.sessions, cluster.settings)
-    assert (cluster.lease(under.id).reason, state(cluster, booked).state) == ("expired", "over")
+    assert (cluster.lease(under.id).suspend_reason, state(cluster, booked).state) == ("expired", "over")
     cluster.plan()
     assert cluster.lease(other.id).state == "placed"
 

@@ -73,6 +73,15 @@ def sweep(cluster: Cluster) -> list[str]:
     return orphans.run_once(cluster.driver, cluster.node_id)
 
 
+def events_of(cluster: Cluster, lease: Lease) -> list[tuple[str, str]]:
+    """Kind and message of each, in their order."""
+    with cluster.sessions() as session:
+        rows = session.execute(
+            sa.select(Event.kind, Event.message).where(Event.lease_id == lease.id).order_by(Event.id)
+        )
+        return [(kind, message) for kind, message in rows]
+
+
 def happened(cluster: Cluster, lease: Lease) -> list[tuple[str, str]]:
     with cluster.sessions() as session:
         rows = session.execute(
