@@ -44,6 +44,7 @@ OF_A_LEASE = (
     metrics.LEASE_CPU_CORES,
     metrics.LEASE_IDLE,
     metrics.LEASE_EXPIRES,
+    metrics.LEASE_DEVICE_FAULT,
 )
 OF_A_RUN = sa.join(Run, Lease, Lease.id == Run.lease_id)
 RECLAIMS = (EndReason.EXPIRED, EndReason.IDLE, EndReason.PREEMPTED, EndReason.DRAINED)
@@ -169,6 +170,7 @@ class Rows(Collector):
             info.add_metric([str(lease.id), lease.name, owner, project, lease.state], 1)
             values: dict[metrics.Gauge, float | None] = {
                 metrics.LEASE_EXPIRES: lease.ends_at.timestamp() if lease.ends_at else None,
+                metrics.LEASE_DEVICE_FAULT: 1.0 if lease.device_fault else None,
                 metrics.LEASE_IDLE: _idle_seconds(lease, moment),
             }
             if sample is not None:

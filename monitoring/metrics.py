@@ -99,6 +99,9 @@ LEASE_MEMORY = Gauge("leasing_lease_memory_working_set_bytes", "Memory in use, p
 LEASE_IDLE = Gauge(
     "leasing_lease_idle_seconds", "How long every signal has been quiet; none while that is unknown.", LEASE
 )
+LEASE_DEVICE_FAULT = Gauge(
+    "leasing_lease_device_fault", "1 while a lease has lost a device; no series else.", LEASE
+)
 LEASE_EXPIRES = Gauge("leasing_lease_expires_timestamp_seconds", "When its time is over.", LEASE)
 
 GPU_INFO = Gauge("leasing_gpu_info", "A device and its model.", (*DEVICE, "model"))
