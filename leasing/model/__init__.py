@@ -17,9 +17,9 @@ from leasing.model.project import Member, Project, Quota
 from leasing.model.reclaim import Activity, Contact, Keep, Notice, Policy
 from leasing.model.record import Event, RunSample, Signal, SignalKind, Traffic
 from leasing.model.reservation import Reservation, ReservedDevice
-from leasing.model.usage import DeviceHour, Price, UsageHour
+from leasing.model.usage import Counting, DeviceHour, DeviceSpan, Price, RunSpan, RunUse, UsageHour
 from leasing.model.warm import Warm
-from leasing.model.workspace import Workspace
+from leasing.model.workspace import Workspace, WorkspaceExport
 
 __all__ = [
     "Activity",
@@ -27,8 +27,10 @@ __all__ = [
     "AllocationSample",
     "Base",
     "Contact",
+    "Counting",
     "Device",
     "DeviceHour",
+    "DeviceSpan",
     "DeviceUsage",
     "Event",
     "Forecast",
@@ -50,6 +52,8 @@ __all__ = [
     "ReservedDevice",
     "Run",
     "RunSample",
+    "RunSpan",
+    "RunUse",
     "Signal",
     "SignalKind",
     "Token",
@@ -59,4 +63,5 @@ __all__ = [
     "User",
     "Warm",
     "Workspace",
+    "WorkspaceExport",
 ]
