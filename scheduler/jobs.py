@@ -16,7 +16,7 @@ from leasing.states import Goal, LeaseState
 from scheduler.claims import Claim
 
 JOBS = sa.text("""
-    SELECT lease.id AS lease_id, lease.state, lease.goal, lease.name, lease.image, lease.command, lease.env,
+    SELECT lease.id AS lease_id, lease.state, lease.goal, lease.name, lease.image, lease.command, lease.env, lease.on_suspend,
         lease.shm_bytes, lease.workspace_id, lease.attempts, lease.kept_node_id, lease.kept_container, lease.kept_image,
         users.name AS owner, run.id AS run_id, run.generation, run.stop_first, run.cpus_millis, run.memory_bytes,
         node.id AS node_id, node.driver, node.address,
@@ -58,6 +58,8 @@ class Job:
     suspends: bool
     """Of one that is to be stopped: its files are to be kept."""
     kept: Kept
+    on_suspend: Sequence[str] | None = None
+    """What to run inside before it is stopped to be suspended."""
     stop_first: bool = False
     """Of one that is to be started: its container may run, and is to be started anew."""
 
@@ -108,5 +110,6 @@ def _job(claim: Claim, row: sa.Row[Any], installation: str) -> Job:
         stops=row.state == LeaseState.STOPPING,
         suspends=row.goal == Goal.SUSPENDED,
         kept=Kept(row.kept_node_id, row.kept_container, row.kept_image),
+        on_suspend=row.on_suspend,
         stop_first=row.stop_first,
     )

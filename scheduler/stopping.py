@@ -6,15 +6,16 @@ One that is to end loses the container; of one that is to be suspended it stays,
 from __future__ import annotations
 
 import logging
+import time
 from dataclasses import dataclass
 from datetime import timedelta
 
 import sqlalchemy as sa
 
 from leasing.database import Sessions, now
-from leasing.drivers.protocol import Container, Lifecycle
+from leasing.drivers.protocol import Container, Lifecycle, Ran
 from leasing.errors import DriverError, EngineDown, Stale
-from leasing.service import suspension, transitions
+from leasing.service import events, suspension, transitions
 from leasing.service.transitions import Move
 from leasing.settings.scheduler import SchedulerSettings
 from leasing.states import GOES_ON_BY_ITSELF, Cause, EndReason, Goal, LeaseState
@@ -25,6 +26,9 @@ from scheduler.jobs import Job
 log = logging.getLogger(__name__)
 ACTOR = "stopper"
 LAST_LINES = 50
+MOST_OUTPUT = 4000
+"""Characters of what an on-suspend command says that its event keeps."""
+NOT_EXECUTED = 126
 
 # Locks the lease, as `claims.enter` does, and nothing of whose claim fell or passed on.
 LAST_WORDS = sa.text("""
@@ -58,6 +62,8 @@ class Stopper:
             found = engine.inspect(job.container)
             last_log = ""
             if found is not None:
+                if job.suspends and job.kept.container is None and found.running:
+                    self._save(job, engine)
                 engine.stop(job.container, grace_seconds=self.settings.stop_grace_seconds)
                 found = engine.inspect(job.container)
                 last_log = engine.tail(job.container, LAST_LINES)
@@ -69,6 +75,32 @@ class Stopper:
             log.info("stop given up, the lease changed hands lease=%s", job.claim.lease_id)
         except (EngineDown, DriverError) as error:
             self._again(job, error)
+
+    def _save(self, job: Job, engine: Lifecycle) -> None:
+        """Let the lease's own command save what it wants, for a bounded time; whatever comes of it, the stop goes on.
+
+        At least once: a worker that is killed after it and before the stop has it run again by the next.
+        """
+        if job.on_suspend is None:
+            return
+        most = self.settings.hook_seconds
+        with self.sessions.begin() as session:
+            claims.enter(session, job.claim).progress = f"its on-suspend command runs, for {most} s at most"
+        began = time.monotonic()
+        try:
+            ran = engine.run(job.container, job.on_suspend, seconds=most)
+        except EngineDown:
+            raise
+        except DriverError as error:
+            ran = Ran(exit_code=NOT_EXECUTED, output=error.message)
+        said = _outcome(ran, time.monotonic() - began, most)
+        log.info("on-suspend lease=%s exit_code=%s", job.claim.lease_id, ran.exit_code)
+        with self.sessions.begin() as session:
+            events.record(
+                session, "lease.saved" if ran.exit_code == 0 else "lease.unsaved", said,
+                actor=ACTOR, lease_id=job.claim.lease_id,
+                data={"exit_code": ran.exit_code, "output": ran.output[-MOST_OUTPUT:]},
+            )  # fmt: skip
 
     def _suspended(self, job: Job, engine: Lifecycle, found: Container | None, last_log: str) -> bool:
         """Whether the lease is suspended now. Not if it was released meanwhile, or if there are no files to keep."""
@@ -128,3 +160,15 @@ class Stopper:
                 return
             lease.progress = f"will be tried again: {error.message}"
             claims.drop(lease, retry_at=now(session) + timedelta(seconds=self.settings.retry_seconds))
+
+
+def _outcome(ran: Ran, seconds: float, most: int) -> str:
+    """What came of an on-suspend command, with the last line that it said."""
+    if ran.exit_code is None:
+        said = f"its on-suspend command was cut off after {most} s"
+    elif ran.exit_code == 0:
+        said = f"its on-suspend command succeeded after {seconds:.1f} s"
+    else:
+        said = f"its on-suspend command failed with exit code {ran.exit_code}"
+    last = next((line for line in reversed(ran.output.splitlines()) if line.strip()), "")
+    return f"{said}: {last.strip()[:200]}" if last else said

@@ -149,6 +149,10 @@ def extend(
         lease = server.call("POST", at("leases", name, "renew"), json=body)
     if json:
         show.as_json(lease)
+    elif lease["state"] == "suspended":
+        print(
+            f"{lease['name']} is suspended; its files are kept, and go {show.moment(lease['retain_until'])}"
+        )
     elif lease["ends_at"] or lease["request"]["until"]:
         print(f"{lease['name']} ends {show.moment(lease['ends_at'] or lease['request']['until'])}")
     else:
@@ -183,6 +187,8 @@ def suspend(name: Name, json: Json = False) -> None:
     doing = "suspended" if lease["state"] == "suspended" else "being suspended"
     print(f"{lease['name']} is {doing}; its files and the time it has left are kept.")
     print(f"{show.GAP}Go on: lease resume {lease['name']}")
+    if lease.get("retain_until"):
+        print(f"{show.GAP}Its files go {show.moment(lease['retain_until'])} if nobody does.")
 
 
 def resume(
@@ -255,9 +261,18 @@ def _ends(lease: Lease) -> str:
     if lease["queue"] is not None:
         gave_way = "gave way, " if lease.get("suspend_reason") == "preempted" else ""
         return f"{gave_way}number {lease['queue']['position']} in the queue"
-    if lease["state"] == "suspended" and lease["request"]["ttl_seconds"]:
-        return f"{format_duration(lease['request']['ttl_seconds'])} left"
+    if lease["state"] == "suspended":
+        kept = lease.get("retain_until")
+        return f"{_left(lease)}{f'; files go {show.moment(kept)}' if kept else ''}"
     return show.moment(lease["ends_at"])
+
+
+def _left(lease: Lease) -> str:
+    """The time that a suspended lease has left."""
+    if lease["request"]["until"]:
+        return f"ends {show.moment(lease['request']['until'])}"
+    seconds = lease["request"]["ttl_seconds"]
+    return f"{format_duration(seconds)} left" if seconds else "time over"
 
 
 def _asked(lease: Lease) -> Iterator[tuple[str, str]]:
@@ -284,6 +299,15 @@ def _times(lease: Lease) -> Iterator[tuple[str, str]]:
     if lease.get("suspended_at"):
         going = ", goes on when there is room" if lease["queue"] else ""
         yield "suspended", f"{show.moment(lease['suspended_at'])}{going}"
+        size = f", {format_size(lease['kept_bytes'])} of disk" if lease.get("kept_bytes") is not None else ""
+        yield "keeps", f"{lease.get('keeps') or 'its files'}{size}"
+    if lease["state"] == "suspended":
+        anew = " --for 4h" if _left(lease) == "time over" else ""
+        yield "time", _left(lease)
+        if lease.get("retain_until"):
+            yield "files go", f"{show.moment(lease['retain_until'])}; later: lease extend {lease['name']} 3d"
+        yield "go on", f"lease resume {lease['name']}{anew}"
+        return
     if lease["ended_at"]:
         yield "ended", show.moment(lease["ended_at"])
     elif lease["ends_at"]:

@@ -42,6 +42,9 @@ def up(  # noqa: PLR0917 - Typer makes every one an option of its own
     for_: Annotated[str | None, typer.Option("--for", help="How long: 4h")] = None,
     until: Annotated[str | None, typer.Option(help="Until when: 18:00, or 2026-01-31T18:00")] = None,
     idle: Annotated[str | None, typer.Option(help="Take it back when idle so long: 30m, never")] = None,
+    on_suspend: Annotated[
+        str | None, typer.Option(help="Run inside before it is suspended: 'python save.py'")
+    ] = None,
     port: Annotated[int | None, typer.Option(help="Port of the application, to be its endpoint.")] = None,
     workspace: Annotated[str | None, typer.Option(help="Persistent volume at /workspace.")] = None,
     env: Annotated[list[str] | None, typer.Option(help="NAME=VALUE; may be given again.")] = None,
@@ -70,7 +73,8 @@ def up(  # noqa: PLR0917 - Typer makes every one an option of its own
     with sdk() as platform:
         lease = platform.up(
             name=name, image=image, gpu=gpu, cpus=cpus, memory=memory, shm=shm, ttl=for_, until=ends,
-            idle_timeout=idle, command=command or None, env=_pairs(env, "--env EPOCHS=3"), port=port,
+            idle_timeout=idle, command=command or None,
+            on_suspend=["sh", "-c", on_suspend] if on_suspend else None, env=_pairs(env, "--env EPOCHS=3"), port=port,
             workspace=workspace, project=project, priority=priority, preemptible=preemptible, node=node,
             labels=_pairs(label, "--label disk=fast"), reservation=reservation, at_least=at_least, wait=wait,
         )  # fmt: skip

@@ -144,6 +144,8 @@ class Lease(Base):
     """The container's files as an image, once made for its going on."""
     keeps: Mapped[str] = mapped_column(server_default="")
     """While it is suspended: what of it is kept, in words; more is never promised."""
+    kept_bytes: Mapped[int | None] = mapped_column(BigInteger)
+    """What those files take on the node's disk, besides the image that they began with."""
     retain_until: Mapped[datetime | None]
     """While it is suspended: when it ends and its files go; None while they stay."""
 
@@ -162,6 +164,7 @@ class Run(Base):
         UniqueConstraint("lease_id", "generation"),
         Index("uq_run_open", "lease_id", unique=True, postgresql_where=text("released_at IS NULL")),
         Index("uq_run_container", "container_id", unique=True, postgresql_where=text("released_at IS NULL")),
+        Index("uq_run_warm_id", "warm_id", unique=True),
         Index("ix_run_released_at", "released_at"),
         Index("ix_run_node_open", "node_id", postgresql_where=text("released_at IS NULL")),
     )
@@ -177,6 +180,8 @@ class Run(Base):
     epoch: Mapped[str | None]
     """The engine's epoch in which the container was last started."""
     address: Mapped[str | None]
+    inapplicable: Mapped[dict[str, str]] = mapped_column(JSONB, server_default=text("'{}'"))
+    """Signal -> why it can say nothing of this run; fixed by its first sample."""
     stop_first: Mapped[bool] = mapped_column(server_default=text("false"))
     """Its container is to be stopped before it is started again: a restart was asked for."""
     warm_id: Mapped[UUID | None] = mapped_column(ForeignKey("warm.id", ondelete="SET NULL"))

@@ -53,11 +53,21 @@ class LeaseRequest(Request):
         None, max_length=40, description="`30m`; `never`; absent: the platform's default."
     )
     command: list[Line] | None = Field(None, max_length=256, description="Absent: the image's own command.")
+    on_suspend: list[Line] | None = Field(
+        None,
+        max_length=256,
+        description="Run inside the container before it is stopped to be suspended, for a bounded time.",
+    )
     env: dict[EnvName, EnvValue] = Field(default_factory=dict, max_length=256)
     port: int | None = Field(
         None, ge=1, le=65535, description="Port the application listens on, to be its endpoint."
     )
-    workspace: str | None = Field(None, max_length=40, description="Persistent volume mounted at /workspace.")
+    workspace: str | None = Field(
+        None,
+        max_length=90,
+        description="Persistent volume mounted at /workspace: `data` of yours, `vision/data` of a project's, "
+        "`data:ro` to read only, beside its writer.",
+    )
     project: str = Field("default", max_length=40, description="In whose name; its members may lease there.")
     priority: Priority = Field(Priority.NORMAL, description="Class in the queue; a project's is bounded.")
     preemptible: bool = Field(
@@ -124,6 +134,7 @@ class RequestOut(Wire):
     until: datetime | None
     idle_timeout_seconds: int | None
     command: list[str] | None
+    on_suspend: list[str] | None = None
     env: dict[str, str]
     port: int | None
     workspace: str | None
@@ -196,6 +207,12 @@ class LeaseOut(Wire):
     suspend_reason: str | None = None
     """While it is suspended, or waits to go on: why."""
     suspended_at: datetime | None = None
+    keeps: str | None = None
+    """While it is suspended or waits to go on: what of it is kept; more is never promised."""
+    kept_bytes: int | None = None
+    """What its files take on its node's disk, besides its image; None where the engine does not say."""
+    retain_until: datetime | None = None
+    """While it is suspended: when it ends and its files go; None while they stay."""
     idle: IdleOut | None
     queue: QueueOut | None
 

@@ -74,7 +74,7 @@ def renew(
     limits: LimitSettings,
     now: datetime,
 ) -> None:
-    """Move the deadline: add to it, or set it. A suspended lease keeps its files till then. The caller holds the row's lock.
+    """Move the deadline; of a suspended lease, how long its files are kept. The caller holds the row's lock.
 
     Raises `Gone` once the lease ends, `Invalid` past the longest time allowed or in the past, `NotFree` past the start
     of a reservation of something that it has, `OverQuota`.

@@ -14,9 +14,9 @@ from sqlalchemy.orm import Session
 from leasing import names
 from leasing.errors import Conflict, IdempotencyMismatch, Invalid, NameTaken
 from leasing.gpus import parse_gpu
-from leasing.model import IdempotencyKey, Lease, Workspace
+from leasing.model import IdempotencyKey, Lease
 from leasing.schema.lease import LeaseRequest
-from leasing.service import durations, fitting, projects, quotas, reservations, transitions
+from leasing.service import durations, fitting, projects, quotas, reservations, transitions, workspaces
 from leasing.service.principal import Principal
 from leasing.settings.limits import LimitSettings
 from leasing.states import LeaseState, Priority
@@ -57,7 +57,9 @@ def request(
         reserved = reservations.to_use(session, ask.reservation, lease, principal=principal, now=now)
         lease.reservation_id = reserved.id
     if ask.workspace is not None:
-        lease.workspace_id = _workspace(session, principal, names.lease_name(ask.workspace))
+        lease.workspace_id, lease.workspace_read_only = workspaces.attach(
+            session, ask.workspace, principal=principal, limits=limits
+        )
     try:
         session.add(lease)
         session.flush()
@@ -109,6 +111,7 @@ def _from_ask(ask: LeaseRequest, principal: Principal, limits: LimitSettings, no
         memory_bytes=memory,
         shm_bytes=shm,
         command=[_text(word, "command") for word in ask.command] if ask.command else None,
+        on_suspend=[_text(word, "on-suspend command") for word in ask.on_suspend] if ask.on_suspend else None,
         env=_environment(ask.env),
         port=ask.port,
         ttl_seconds=ttl,
@@ -157,29 +160,6 @@ def _idle(text: str | None, limits: LimitSettings) -> int | None:
             hint="Write it like 30m, or never.",
         )
     return seconds
-
-
-def _workspace(session: Session, principal: Principal, name: str) -> UUID:
-    """The user's workspace of that name, made if it is new."""
-    session.execute(
-        insert(Workspace).values(owner_id=principal.user_id, name=name).on_conflict_do_nothing(),
-    )
-    workspace = session.execute(
-        sa.select(Workspace)
-        .where(Workspace.owner_id == principal.user_id, Workspace.name == name)
-        .with_for_update()
-    ).scalar_one()
-    holder = session.execute(
-        sa.select(Lease.name)
-        .where(Lease.workspace_id == workspace.id, Lease.state != LeaseState.ENDED)
-        .limit(1)
-    ).scalar_one_or_none()
-    if holder is not None:
-        raise Conflict(
-            f"Workspace {name!r} is in use by lease {holder!r}; it has one writer at a time.",
-            hint=f"Release that lease first: lease release {holder}",
-        )
-    return workspace.id
 
 
 def _fingerprint(ask: LeaseRequest) -> str:

@@ -9,8 +9,10 @@ from typing import Any
 from uuid import UUID
 
 import sqlalchemy as sa
+from sqlalchemy import orm
 from sqlalchemy.orm import Session
 
+from leasing import names
 from leasing.errors import Invalid
 from leasing.model import (
     Allocation,
@@ -38,7 +40,7 @@ from leasing.schema.lease import (
     RequestOut,
     WhyOut,
 )
-from leasing.service import device_memory, forecasts
+from leasing.service import device_memory, forecasts, suspension
 from leasing.service.principal import Principal
 from leasing.states import Goal, LeaseState, Priority, SuspendReason, Verdict
 from leasing.units import format_duration
@@ -46,6 +48,13 @@ from leasing.units import format_duration
 MAX_PAGE = 500
 IN_ORDER = (Lease.rank.asc().nulls_last(), Lease.arrival)
 """The order of service, as the planner last wrote it down."""
+_SHARED = orm.aliased(Project)
+_WORKSPACE = (
+    sa.func.coalesce(_SHARED.name + "/", "")
+    + Workspace.name
+    + sa.case((Lease.workspace_read_only, names.READ_ONLY), else_="")
+)
+"""As it was asked for."""
 UNPLACED = (LeaseState.QUEUED, LeaseState.SUSPENDED, LeaseState.ENDED)
 """States in which a lease has no open run."""
 
@@ -177,8 +186,10 @@ def _summary(lease: Lease, position: int | None, now: datetime) -> str:
             return f"It is being {doing}: {_words(lease.message)}."
         case LeaseState.SUSPENDED:
             left = f", with {format_duration(lease.ttl_seconds)} left" if lease.ttl_seconds else ""
-            said = f"It is suspended: {_words(lease.message)}. Its files are kept{left}."
-            return f"{said} Go on: lease resume {lease.name}"
+            until = f" until {lease.retain_until:%Y-%m-%d %H:%M %Z}" if lease.retain_until else ""
+            said = f"It is suspended: {_words(lease.message)}. Its files are kept{until}{left}."
+            anew = "" if suspension.has_time(lease, now) else " --for 4h"
+            return f"{said} Go on: lease resume {lease.name}{anew}"
         case LeaseState.ENDED:
             return f"It ended ({lease.reason}): {lease.message}."
 
@@ -219,8 +230,12 @@ def _leases_out(
             oom_killed=lease.oom_killed,
             last_log=lease.last_log,
             warning=warnings.get(lease.id),
+            device_fault=lease.device_fault or None,
             suspend_reason=lease.suspend_reason,
             suspended_at=lease.suspended_at,
+            keeps=lease.keeps or None,
+            kept_bytes=lease.kept_bytes,
+            retain_until=lease.retain_until,
             idle=_idle(lease, now),
             queue=QueueOut(
                 position=named[lease.id].position,
@@ -245,6 +260,7 @@ def _request(lease: Lease, named: sa.Row[Any]) -> RequestOut:
         until=lease.until,
         idle_timeout_seconds=lease.idle_timeout_seconds,
         command=lease.command,
+        on_suspend=lease.on_suspend,
         env=lease.env,
         port=lease.port,
         workspace=named.workspace,
@@ -275,13 +291,14 @@ def _names(session: Session, leases: Sequence[Lease]) -> dict[UUID, sa.Row[Any]]
             Lease.id,
             User.name.label("owner"),
             Project.name.label("project"),
-            Workspace.name.label("workspace"),
+            _WORKSPACE.label("workspace"),
             Reservation.name.label("reservation"),
             (ranked.c.position if waiting else sa.null()).label("position"),
         )
         .join(User, User.id == Lease.owner_id)
         .join(Project, Project.id == Lease.project_id)
         .outerjoin(Workspace, Workspace.id == Lease.workspace_id)
+        .outerjoin(_SHARED, _SHARED.id == Workspace.project_id)
         .outerjoin(Reservation, Reservation.id == Lease.reservation_id)
         .where(Lease.id.in_([lease.id for lease in leases]))
     )

@@ -34,6 +34,12 @@ class SchedulerSettings(BaseSettings):
     stop_grace_seconds: int = Field(
         default=10, ge=0, description="A container has so long between the request to stop and being killed."
     )
+    hook_seconds: int = Field(
+        default=60,
+        ge=1,
+        le=600,
+        description="A lease's on-suspend command has so long before it is cut off; its devices are held meanwhile.",
+    )
     orphan_grace_seconds: float = Field(
         default=60.0, ge=0, description="A container without a live lease is removed after so long."
     )

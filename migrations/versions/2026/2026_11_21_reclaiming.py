@@ -57,7 +57,7 @@ def upgrade() -> None:
             "num_nonnulls(project_id, environment, lease_id) <= 1", name=op.f("ck_policy_subject")
         ),
         sa.CheckConstraint(
-            "window_seconds > 0 AND longest_seconds > 0 AND grace_seconds >= 0 AND protected_seconds >= 0 "
+            "window_seconds >= 0 AND longest_seconds > 0 AND grace_seconds >= 0 AND protected_seconds >= 0 "
             "AND retention_seconds >= 0",
             name=op.f("ck_policy_seconds"),
         ),
@@ -79,6 +79,31 @@ def upgrade() -> None:
         [sa.literal_column("(true)")],
         unique=True,
         postgresql_where=sa.text("num_nonnulls(project_id, environment, lease_id) = 0"),
+    )
+    op.create_table(
+        "learned_window",
+        sa.Column("policy_id", sa.Uuid(), nullable=False),
+        sa.Column("owner_id", sa.Uuid(), nullable=False),
+        sa.Column("project_id", sa.Uuid(), nullable=False),
+        sa.Column("environment", sa.Text(), nullable=False),
+        sa.Column("window_seconds", sa.Integer(), nullable=False),
+        sa.Column("gaps", sa.Integer(), nullable=False),
+        sa.Column("learned_at", sa.DateTime(timezone=True), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["owner_id"], ["users.id"], name=op.f("fk_learned_window_owner_id_users"), ondelete="CASCADE"
+        ),
+        sa.ForeignKeyConstraint(
+            ["policy_id"], ["policy.id"], name=op.f("fk_learned_window_policy_id_policy"), ondelete="CASCADE"
+        ),
+        sa.ForeignKeyConstraint(
+            ["project_id"],
+            ["project.id"],
+            name=op.f("fk_learned_window_project_id_project"),
+            ondelete="CASCADE",
+        ),
+        sa.PrimaryKeyConstraint(
+            "policy_id", "owner_id", "project_id", "environment", name=op.f("pk_learned_window")
+        ),
     )
     op.create_table(
         "activity",
@@ -175,7 +200,16 @@ def upgrade() -> None:
     op.add_column("lease", sa.Column("told_reclaim_at", sa.DateTime(timezone=True), nullable=True))
     op.add_column("lease", sa.Column("device_fault", sa.Text(), server_default="", nullable=False))
     op.add_column("lease", sa.Column("keeps", sa.Text(), server_default="", nullable=False))
+    op.add_column("lease", sa.Column("kept_bytes", sa.BigInteger(), nullable=True))
     op.add_column("lease", sa.Column("retain_until", sa.DateTime(timezone=True), nullable=True))
+    op.add_column(
+        "run",
+        sa.Column("inapplicable", postgresql.JSONB(), server_default=sa.text("'{}'"), nullable=False),
+    )
+    op.add_column("run_sample", sa.Column("disk_bytes_total", sa.BigInteger(), nullable=True))
+    op.add_column("signal", sa.Column("minute", sa.DateTime(timezone=True), nullable=True))
+    op.add_column("signal", sa.Column("peak", sa.Float(), nullable=True))
+    op.add_column("signal", sa.Column("last_peak", sa.Float(), nullable=True))
     op.add_column(
         "run", sa.Column("stop_first", sa.Boolean(), server_default=sa.text("false"), nullable=False)
     )
@@ -186,6 +220,10 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
+    for column in ("last_peak", "peak", "minute"):
+        op.drop_column("signal", column)
+    op.drop_column("run_sample", "disk_bytes_total")
+    op.drop_column("run", "inapplicable")
     op.drop_column("run", "stop_first")
     op.execute("UPDATE lease SET idle_timeout_seconds = NULL WHERE idle_timeout_seconds = 0")
     _words("lease", "suspend_reason", SUSPEND_REASONS[:3])
@@ -197,5 +235,5 @@ def downgrade() -> None:
     op.drop_column("lease", "device_fault")
     op.drop_column("lease", "keeps")
     op.drop_column("lease", "retain_until")
-    for table in ("contact", "notice", "keep", "activity", "policy"):
+    for table in ("contact", "notice", "keep", "activity", "learned_window", "policy"):
         op.drop_table(table)
