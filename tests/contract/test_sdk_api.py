@@ -29,6 +29,7 @@ METHODS = {
     "renew_lease": Lease.extend,
     "suspend_lease": Lease.suspend,
     "resume_lease": Lease.resume,
+    "restart_lease": Lease.restart,
     "why_lease": Lease.why,
     "lease_logs": Lease.logs,
     "lease_events": Lease.events,
@@ -149,7 +150,7 @@ def test_a_lease_rests_and_goes_on(cluster: Cluster, ada: Client) -> None:
         None,
     )
     assert resting.suspended_at is not None
-    assert lease.why().summary.startswith("It is suspended: ada suspended it. Its files are kept, with ")
+    assert lease.why().summary.startswith("It is suspended: ada suspended it. Its files are kept until ")
     with pytest.raises(errors.LeasingError, match="is suspended: ada suspended it"):
         lease.wait(seconds=5)
     cluster_says = "".join(lease.logs())

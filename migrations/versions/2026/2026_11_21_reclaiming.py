@@ -234,6 +234,7 @@ def downgrade() -> None:
     op.drop_column("lease", "told_reclaim_at")
     op.drop_column("lease", "device_fault")
     op.drop_column("lease", "keeps")
+    op.drop_column("lease", "kept_bytes")
     op.drop_column("lease", "retain_until")
     for table in ("contact", "notice", "keep", "activity", "learned_window", "policy"):
         op.drop_table(table)
