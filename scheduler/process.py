@@ -18,17 +18,24 @@ from leasing.drivers.protocol import Engine
 from leasing.errors import EngineDown
 from leasing.model import IdempotencyKey
 from leasing.service import installation, parts
+from leasing.service.contacts import HINTS as CONTACTS
+from leasing.service.notices import HINTS as NOTICES
 from leasing.settings.device_memory import DeviceMemorySettings
 from leasing.settings.docker import DockerSettings
+from leasing.settings.notify import NotifySettings
 from leasing.settings.scheduler import SchedulerSettings
 from scheduler import planning
+from scheduler.delivery.postman import Keys, Postman
 from scheduler.fleet import Connect, Fleet
 from scheduler.provision import Images, Logins
 from scheduler.reclaim import Reclaimer
-from scheduler.reconcile import bookings, images, kept, memory, nodes, notices, runs, verdicts
+from scheduler.reconcile import bookings, drains, images, keeps, kept, memory, nodes, notices, runs
 from scheduler.reconcile.devices import LostDevices
 from scheduler.reconcile.follow import Follower
 from scheduler.reconcile.orphans import Orphans
+from scheduler.reconcile.workspaces import Workspaces
+from scheduler.reconcile.outbox import Outbox
+from scheduler.reconcile.verdicts import Verdicts
 from scheduler.runner import Group, Loop
 from scheduler.starting import Starter
 from scheduler.stopping import Stopper
@@ -57,8 +64,15 @@ class Scheduler:
         settings: SchedulerSettings,
         docker: DockerSettings,
         guard: Callable[[], None] = lambda: None,
+        notify: NotifySettings | None = None,
+        pages: str = "",
+        keys: Keys | None = None,
     ) -> None:
-        """`connect` opens engines, `logins` knows registries, `guard` keeps the machine's firewall in place."""
+        """`connect` opens engines, `logins` knows registries, `guard` keeps the machine's firewall in place.
+
+        `pages` is where people reach them; without `keys` nobody is warned by mail, webhook or chat.
+        """
+        told_how = notify or NotifySettings()
         self._settings = settings
         self._engine = create_engine(url, "leasing-scheduler", pool_size=settings.workers)
         self._sessions: Sessions = sessions(self._engine)
@@ -74,10 +88,15 @@ class Scheduler:
             owner=f"{socket.gethostname()}:{os.getpid()}",
             settings=settings,
         )
-        self._reclaimer = Reclaimer(self._sessions, settings)
+        self._reclaimer = Reclaimer(self._sessions, settings, told_how)
+        postman = Postman(self._sessions, self._fleet, self._installation, told_how, url=pages, keys=keys)
+        self._outbox = Outbox(self._sessions, postman, told_how)
         self._orphans = Orphans(self._sessions, self._installation, settings.orphan_grace_seconds)
         self._lost_devices = LostDevices(
             self._sessions, self._fleet, self._installation, grace_seconds=settings.device_lost_seconds
+        )
+        self._workspaces = Workspaces(
+            self._sessions, self._installation, measure_seconds=settings.workspace_measure_seconds
         )
         self._memory = DeviceMemorySettings()
         self._guard = guard
@@ -90,7 +109,9 @@ class Scheduler:
         self._work = Loop(
             "work", self._workers.dispatch, interval=settings.work_seconds, rest=WORK_REST_SECONDS
         )
-        self._judge = Loop("verdicts", self._judge_once, interval=settings.reclaim_seconds)
+        self._judge = Loop(
+            "verdicts", Verdicts(self._sessions, settings).run_once, interval=settings.reclaim_seconds
+        )
         self._reclaim = Loop("reclaim", self._reclaimer.run_once, interval=settings.reclaim_seconds)
         self._compare = Loop(
             "compare", self._compare_once, interval=settings.reconcile_seconds, rest=FOLLOW_REST_SECONDS
@@ -98,6 +119,7 @@ class Scheduler:
         self._notices = Loop(
             "notices", self._tell, interval=settings.reconcile_seconds, rest=FOLLOW_REST_SECONDS
         )
+        self._post = Loop("outbox", self._outbox.run_once, interval=settings.reconcile_seconds)
         self._loops = Group(
             [
                 self._plan,
@@ -106,10 +128,14 @@ class Scheduler:
                 self._reclaim,
                 self._compare,
                 self._notices,
+                self._post,
+                Loop("keeps", self._keep, interval=settings.reconcile_seconds),
                 Loop("memory", self._watch_memory, interval=settings.reclaim_seconds),
                 Loop("devices", self._look_at_devices, interval=settings.reconcile_seconds),
                 Loop("nodes", self._probe, interval=settings.reconcile_seconds),
+                Loop("workspaces", self._keep_workspaces, interval=settings.workspaces_seconds),
                 Loop("bookings", self._keep_calendar, interval=settings.reconcile_seconds),
+                Loop("drains", self._drain, interval=settings.reconcile_seconds),
                 Loop("orphans", self._sweep, interval=settings.reconcile_seconds),
                 Loop("claims", self._workers.keep, interval=keep),
                 Loop("heartbeat", self._beat, interval=beat),
@@ -171,6 +197,8 @@ class Scheduler:
                 self._work.wake()
             if kind in ("", "lease.renewed"):
                 self._notices.wake()
+            if kind in ("", NOTICES, CONTACTS):
+                self._post.wake()
 
     def _worked(self) -> None:
         """A worker is free. What follows a start waits until none is under way: it would only slow them down."""
@@ -221,6 +249,13 @@ class Scheduler:
             except EngineDown as error:
                 log.info("not swept node=%s error=%s", node_id, error)
 
+    def _keep_workspaces(self) -> None:
+        for node_id in list(self._answered):
+            try:
+                self._workspaces.run_once(self._fleet.engine(node_id), node_id)
+            except EngineDown as error:
+                log.info("workspaces not seen to node=%s error=%s", node_id, error)
+
     def _tell(self) -> None:
         notices.run_once(self._sessions, self._fleet, self._installation)
 
@@ -230,11 +265,14 @@ class Scheduler:
     def _look_at_devices(self) -> None:
         self._lost_devices.run_once(set(self._answered))
 
-    def _judge_once(self) -> None:
-        verdicts.run_once(self._sessions, self._settings)
+    def _keep(self) -> None:
+        keeps.run_once(self._sessions, self._fleet, self._installation)
 
     def _watch_memory(self) -> None:
         memory.run_once(self._sessions, self._memory)
+
+    def _drain(self) -> None:
+        drains.run_once(self._sessions)
 
     def _beat(self) -> None:
         with self._sessions.begin() as session:

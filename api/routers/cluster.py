@@ -28,7 +28,7 @@ def list_nodes(unit: Unit, _: Caller, now: Now) -> NodePage:
     return cluster.nodes(unit, now=now)
 
 
-@router.patch("/nodes/{name}", summary="Cordon, open or label a node")
+@router.patch("/nodes/{name}", summary="Cordon, drain, open or label a node")
 def change_node(name: str, ask: NodePatch, unit: Unit, caller: Admin, now: Now) -> NodePage:
     if ask.intent is not None:
         cluster.set_node_intent(unit, name, NodeIntent(ask.intent), principal=caller)

@@ -135,6 +135,13 @@ def cordon_node(name: Name) -> None:
     _node(name, "cordoned")
 
 
+@nodes.command("drain")
+def drain_node(name: Name) -> None:
+    """Place nothing new there, and suspend what runs there: its files are kept."""
+    _node(name, "draining")
+    print(f"{show.GAP}What runs there is suspended. When it is done: lease admin nodes open {name}")
+
+
 @nodes.command("open")
 def open_node(name: Name) -> None:
     """Place there again."""

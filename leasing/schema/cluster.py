@@ -43,7 +43,11 @@ class NodePage(Wire):
 class NodePatch(Request):
     """Only what is given changes: its intent, and single labels."""
 
-    intent: str | None = Field(None, pattern="^(open|cordoned)$")
+    intent: str | None = Field(
+        None,
+        pattern="^(open|cordoned|draining)$",
+        description="cordoned: nothing new is placed there; draining: and leases there are suspended.",
+    )
     labels: dict[Label, LabelValue | None] = Field(
         default_factory=dict, max_length=64, description="Set to a value, or taken away by null."
     )

@@ -14,6 +14,7 @@ from leasing.sdk.transport import Transport, at
 from leasing.sdk.wire import ask, body
 
 Intent = Literal["open", "cordoned"]
+NodeIntent = Literal["open", "cordoned", "draining"]
 PAGE = 500
 
 
@@ -36,9 +37,14 @@ class Admin:
         return ask(self._transport, UserOut, "PATCH", at("users", name), json=changes)
 
     def change_node(
-        self, name: str, intent: Intent | None = None, *, labels: Mapping[str, str | None] | None = None
+        self,
+        name: str,
+        intent: NodeIntent | None = None,
+        *,
+        labels: Mapping[str, str | None] | None = None,
     ) -> NodeOut:
-        """On a cordoned one nothing new is placed; a label that is None is taken away. Raises `NotFound`, `Invalid`."""
+        """On a cordoned one nothing new is placed, and leases on a draining one are suspended; a label that is None is
+        taken away. Raises `NotFound`, `Invalid`."""
         asked = ({"intent": intent} if intent else {}) | ({"labels": dict(labels)} if labels else {})
         page = ask(self._transport, NodePage, "PATCH", at("nodes", name), json=asked)
         return next(node for node in page.items if node.name == name)

@@ -130,7 +130,7 @@ def devices(session: Session, *, now: datetime) -> DevicePage:
 
 
 def set_node_intent(session: Session, name: str, intent: NodeIntent, *, principal: Principal) -> None:
-    """Cordon or open a node. Raises `NotFound`."""
+    """Cordon, drain or open a node. Raises `NotFound`."""
     node = session.execute(sa.select(Node).where(Node.name == name).with_for_update()).scalar_one_or_none()
     if node is None:
         raise NotFound(f"There is no node {name!r}.", hint="lease admin nodes shows them.")

@@ -8,10 +8,10 @@ from datetime import datetime, timedelta
 from sqlalchemy.orm import Session
 
 from leasing.errors import Conflict, Gone
-from leasing.model import Lease, Reservation
+from leasing.model import Lease
 from leasing.reclaim import Rule
 from leasing.schema.lease import ResumeRequest
-from leasing.service import durations, events, policies, quotas, transitions
+from leasing.service import durations, events, policies, quotas, transitions, workspaces
 from leasing.service.principal import Principal
 from leasing.settings.limits import LimitSettings
 from leasing.states import (
@@ -21,7 +21,6 @@ from leasing.states import (
     Goal,
     LeaseState,
     ReclaimAction,
-    ReservationState,
     SuspendReason,
 )
 from leasing.units import format_duration, parse_duration
@@ -214,7 +213,6 @@ def resume(
         )
     if state is LeaseState.SUSPENDED:
         _give_time(lease, ask or ResumeRequest(), limits, now)
-        _leave_past_reservation(session, lease, now)
         quotas.check_resume(session, lease, limits, now=now)
         queue_again(
             session, lease, Cause.USER,
@@ -233,19 +231,16 @@ def _give_time(lease: Lease, ask: ResumeRequest, limits: LimitSettings, now: dat
         lease.until, lease.ttl_seconds = None, first
 
 
-def _leave_past_reservation(session: Session, lease: Lease, now: datetime) -> None:
-    """What it was to have under a reservation that is over is nobody's any more: it goes on as everybody does."""
-    if lease.reservation_id is not None:
-        reserved = session.get_one(Reservation, lease.reservation_id)
-        if reserved.state not in (ReservationState.BOOKED, ReservationState.USED) or reserved.ends_at <= now:
-            lease.reservation_id = None
-
-
 def queue_again(
     session: Session, lease: Lease, cause: Cause, *, now: datetime, actor: str, message: str
 ) -> None:
     """Move a suspended lease to the queue. From now on it waits for room, even if it was asked for without waiting:
-    it is never refused, and its files never lost, for lack of room."""
+    it is never refused, and its files never lost, for lack of room.
+
+    Raises `Conflict` if another lease writes to its workspace by now: not for one that goes on by itself, which has
+    been stopped in the same transaction and so still has it.
+    """
+    workspaces.check_free_again(session, lease)
     lease.wait, lease.attempts, lease.retain_until = True, 0, None
     lease.blockers, lease.expected_start, lease.latest_start = [], None, None
     transitions.move(session, lease, LeaseState.QUEUED, cause, now=now, actor=actor, message=message)

@@ -14,9 +14,11 @@ from leasing.errors import Conflict, DriverError, Invalid
 from leasing.model import Lease, Policy
 from leasing.reclaim import Rule
 from leasing.schema.lease import RenewRequest, ResumeRequest
+from leasing.service import cluster as nodes
 from leasing.service import leases, suspension
 from leasing.settings.limits import LimitSettings
-from leasing.states import ReclaimAction, SuspendReason
+from leasing.states import NodeIntent, ReclaimAction, SuspendReason
+from scheduler.reconcile import drains
 from tests.support.cluster import LIMITS, Cluster
 from tests.support.resting import FILE, events_of, name, on_engine, preempt, resume, suspended, sweep
 
@@ -268,6 +270,38 @@ def test_it_runs_only_to_suspend_and_again_if_the_engine_was_gone(cluster: Clust
     cluster.work()
     assert cluster.lease(lease.id).state == "stopping"
     cluster.driver.knobs.down = False
+    cluster.change(lease.id, lambda _, row, __: setattr(row, "retry_at", None))
     cluster.work()
     assert cluster.lease(lease.id).state == "suspended"
     assert len(calls) == 2, "at least once"
+
+
+def test_what_runs_on_a_draining_node_rests_and_nothing_comes_after_it(cluster: Cluster) -> None:
+    lease = cluster.run(gpu="1", on_suspend=SAVE)
+    with cluster.sessions.begin() as session:
+        nodes.set_node_intent(session, "local", NodeIntent.DRAINING, principal=cluster.ada)
+    assert drains.run_once(cluster.sessions) == [lease.id]
+    assert drains.run_once(cluster.sessions) == [], "once"
+    waits = cluster.ask()
+    goes_on(cluster)
+    rests = cluster.lease(lease.id)
+    assert (rests.state, rests.suspend_reason, rests.message) == (
+        "suspended", "drained", "its node local is being drained",
+    )  # fmt: skip
+    assert [kind for kind, _ in saved(cluster, lease)] == ["lease.saved"]
+    assert cluster.lease(waits.id).state == "queued"
+    resume(cluster, lease)
+    with cluster.sessions.begin() as session:
+        nodes.set_node_intent(session, "local", NodeIntent.OPEN, principal=cluster.ada)
+    goes_on(cluster)
+    assert cluster.lease(lease.id).state == cluster.lease(waits.id).state == "running"
+
+
+def test_what_never_ran_on_a_draining_node_is_not_taken(cluster: Cluster) -> None:
+    lease = cluster.ask()
+    cluster.plan()
+    with cluster.sessions.begin() as session:
+        nodes.set_node_intent(session, "local", NodeIntent.DRAINING, principal=cluster.ada)
+    assert drains.run_once(cluster.sessions) == []
+    cluster.work()
+    assert drains.run_once(cluster.sessions) == [lease.id], "it has files by now"
