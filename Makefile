@@ -83,6 +83,13 @@ $(BENCHMARKS:%=bench-%): bench-%: .env-dev
 	@$(BIN)/python -m leasing.host setup --for-tests
 	@$(BIN)/python -m tests.benchmarks.$*
 
+MINUTES ?= 5
+
+.PHONY: chaos
+chaos: .env-dev ## Break everything at random under load; MINUTES=30 SEED=7
+	@$(BIN)/python -m leasing.host setup --for-tests
+	@exec $(BIN)/python -m tests.chaos --minutes $(MINUTES) $(if $(SEED),--seed $(SEED)) $(ARGS)
+
 ##@ Help
 
 .PHONY: help

@@ -37,12 +37,16 @@ class SecondEngine:
     `address` is for LEASING_DOCKER_ADDRESS and `pool` for LEASING_DOCKER_NETWORK_POOL, or see `environment`.
     """
 
-    def __init__(self, *, nvml: FakeNvml | None = None) -> None:
-        """`nvml`: devices that the engine can hand out (through `hook`); None: it has no way to."""
+    def __init__(self, *, nvml: FakeNvml | None = None, remote: bool = False) -> None:
+        """`nvml`: devices that the engine can hand out (through `hook`); None: it has no way to.
+
+        `remote`: it also answers over the cable, as an engine on another machine does; `self.remote` is where.
+        """
         self.key = secrets.token_hex(4)
         self.root = Path(tempfile.mkdtemp(prefix="leasing-engine-"))
         self.address = f"unix://{self.root}/docker.sock"
         self.pool = ""
+        self.remote = "remote" if remote else ""
         self._nvml = nvml
         self._namespace = f"leasing-test-{self.key}"
         self._link = f"lt{self.key}"
@@ -77,6 +81,11 @@ class SecondEngine:
 
     def start(self) -> None:
         """Start it, and return when it answers."""
+        self.launch()
+        self._await()
+
+    def launch(self) -> None:
+        """Start it, and do not wait."""
         self._forget_containerd()
         path = os.environ["PATH"]
         if self._nvml is not None:
@@ -86,7 +95,7 @@ class SecondEngine:
             self._process = subprocess.Popen(
                 [
                     *("setpriv", "--pdeathsig", "TERM", "nsenter", f"--net=/run/netns/{self._namespace}", "dockerd"),
-                    *("--host", self.address, "--data-root", str(self.root / "data")),
+                    *("--host", self.address, *self._remotely, "--data-root", str(self.root / "data")),
                     *("--exec-root", str(self.root / "exec"), "--pidfile", str(self.root / "docker.pid")),
                     *("--exec-opt", "native.cgroupdriver=cgroupfs", "--cgroup-parent", f"/{self._namespace}"),
                     # where the machine has a containerd of its own, both engines use it
@@ -95,7 +104,6 @@ class SecondEngine:
                 ],
                 env={**os.environ, "PATH": path}, stdout=log, stderr=log, start_new_session=True,
             )  # fmt: skip
-        self._await()
 
     def stop(self) -> None:
         """As `systemctl stop docker` does: its containers are stopped with it."""
@@ -104,6 +112,20 @@ class SecondEngine:
     def kill(self) -> None:
         """As a crash does: containers run on without it, until it starts again and ends them."""
         self._end(signal.SIGKILL)
+
+    @property
+    def pid(self) -> int | None:
+        """While it runs."""
+        return self._process.pid if self._process is not None and self._process.poll() is None else None
+
+    @property
+    def namespace(self) -> str:
+        """Of its network, as `ip netns` knows it."""
+        return self._namespace
+
+    @property
+    def _remotely(self) -> tuple[str, ...]:
+        return ("--host", self.remote, "--tls=false") if self.remote else ()
 
     def _end(self, how: signal.Signals) -> None:
         if self._process is not None:
@@ -160,6 +182,8 @@ class SecondEngine:
             raise AssertionError("every pool for engines of tests is taken")
         _ip("address", "add", f"{cable}.1/30", "dev", link)
         _ip("-n", name, "address", "add", f"{cable}.2/30", "dev", "up0")
+        if self.remote:
+            self.remote = f"tcp://{cable}.2:2375"
         _ip("route", "replace", self.pool, "via", f"{cable}.2", "dev", link)
         # dockerd forwards nothing that comes from outside to its bridges, except what this chain lets pass
         for rule in (("-N", "DOCKER-USER"), ("-A", "DOCKER-USER", "-i", "up0", "-j", "ACCEPT")):
