@@ -13,24 +13,29 @@ from api import openapi, problems
 from api.limits import InputLimits
 from api.routers import (
     cluster,
+    contacts,
     environments,
     health,
     history,
     leases,
     people,
+    policies,
     projects,
     quotas,
     registries,
     reservations,
+    workspaces,
 )
-from api.streams import events, logs, terminal, threads
+from api.streams import events, export, logs, terminal, threads
 from api.streams.fanout import Fanout
 from api.streams.place import Connect
+from api.streams.typed import Typed
 from leasing import __version__
 from leasing.database import Sessions
 from leasing.schema.cluster import EnvironmentOut
 from leasing.settings.core import CoreSettings
 from leasing.settings.limits import LimitSettings
+from leasing.settings.notify import NotifySettings
 
 THREADS = 40
 """Operations that run at the same time; each holds one database connection at most."""
@@ -45,6 +50,7 @@ def create_app(
     connect: Connect,
     metrics: Callable[[Session], bytes],
     catalogue: Sequence[EnvironmentOut],
+    notify: NotifySettings | None = None,
 ) -> FastAPI:
     """`url` is the database's, for listening; `connect` opens an engine for streaming; `metrics` renders a scrape."""
     fanout = Fanout(url)
@@ -65,10 +71,10 @@ def create_app(
         lifespan=lifespan,
         generate_unique_id_function=openapi.operation_id,
     )
-    app.state.settings, app.state.limits = settings, limits
+    app.state.settings, app.state.limits, app.state.notify = settings, limits, notify or NotifySettings()
     app.state.sessions, app.state.fanout = sessions, fanout
     app.state.connect, app.state.metrics = connect, metrics
-    app.state.stream_threads = threads.pool()
+    app.state.stream_threads, app.state.typed = threads.pool(), Typed(sessions)
     app.state.catalogue = tuple(catalogue)
     openapi.describe(app)
     problems.install(app)
@@ -79,13 +85,17 @@ def create_app(
         logs,
         leases,
         cluster,
+        contacts,
         environments,
         history,
         people,
+        policies,
         projects,
         quotas,
         registries,
         reservations,
+        workspaces,
+        export,
     ):
         v1.include_router(part.router)
     v1.include_router(terminal.router)

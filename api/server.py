@@ -46,7 +46,12 @@ def run(app: FastAPI, settings: CoreSettings, sessions: Sessions, stop: threadin
         app.state.fanout.stop()  # endless streams end now; others get the grace
         server.should_exit = True
 
-    with background.beside(stop, stop=watch, heartbeat=lambda: beat(sessions, "api", stop)):
+    with background.beside(
+        stop,
+        stop=watch,
+        heartbeat=lambda: beat(sessions, "api", stop),
+        typed=lambda: app.state.typed.run(stop),
+    ):
         server.run()
 
 

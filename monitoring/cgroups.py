@@ -12,12 +12,14 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 ID = re.compile(r"(?:^|docker-)([0-9a-f]{64})(?:\.scope)?$")
 SCAN_SECONDS = 4.0
 """The tree is walked so often at most; a container is seen that much later."""
 DEPTH = 6
 NETWORK = "net/dev"
+IO_BYTES = re.compile(rb" [rw]bytes=(\d+)")
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,8 @@ class Usage:
     oom_kills: int | None
     network_bytes: tuple[int, int] | None
     """Received and sent, loopback left out; None while no process of it is known."""
+    disk_bytes: int | None
+    """Read and written."""
 
 
 class Cgroups:
@@ -79,18 +83,29 @@ class Cgroups:
 
     def _made(self, container_id: str, path: Path) -> _Container:
         if self.version == 2:
-            return _V2(container_id, path, path, self._proc)
-        cpu = self._root / "cpuacct" / path.relative_to(self._root / "memory")
-        return _V1(container_id, path, cpu, self._proc)
+            return _V2(container_id, path, path, self._proc, disk=path)
+        inside = path.relative_to(self._root / "memory")
+        return _V1(
+            container_id,
+            path,
+            self._root / "cpuacct" / inside,
+            self._proc,
+            disk=self._root / "blkio" / inside,
+        )
 
 
 class _Container:
     """One container's files, each opened when it is first read and kept: reading from the start renders it anew."""
 
-    def __init__(self, container_id: str, memory: Path, cpu: Path, proc: Path) -> None:
+    DISK: ClassVar[str]
+    """The file that counts disk traffic."""
+
+    def __init__(self, container_id: str, memory: Path, cpu: Path, proc: Path, *, disk: Path) -> None:
         self.id = container_id
         self._memory = str(memory)
         self._cpu = str(cpu)
+        # a controller that is not there when a container begins does not come later
+        self._disk = str(disk) if (disk / self.DISK).exists() else None
         self._proc = proc
         self._files: dict[str, int] = {}
 
@@ -129,8 +144,13 @@ class _Container:
                 return None
         return _traffic(os.pread(self._files[NETWORK], 65536, 0))
 
+    def _disk_text(self) -> bytes | None:
+        return None if self._disk is None else self._text(self._disk, self.DISK)
+
 
 class _V1(_Container):
+    DISK = "blkio.throttle.io_service_bytes_recursive"
+
     def read(self) -> Usage:
         stat = self._text(self._memory, "memory.stat")
         used = int(self._text(self._memory, "memory.usage_in_bytes"))
@@ -142,10 +162,13 @@ class _V1(_Container):
             memory_limit_bytes=limit if limit < 2**60 else None,
             oom_kills=self._oom_kills("memory.oom_control"),
             network_bytes=self._network(),
+            disk_bytes=None if (text := self._disk_text()) is None else _value(text, b"Total"),
         )
 
 
 class _V2(_Container):
+    DISK = "io.stat"
+
     def read(self) -> Usage:
         stat = self._text(self._memory, "memory.stat")
         used = int(self._text(self._memory, "memory.current"))
@@ -160,6 +183,7 @@ class _V2(_Container):
             memory_limit_bytes=None if limit == b"max" else int(limit),
             oom_kills=self._oom_kills("memory.events"),
             network_bytes=self._network(),
+            disk_bytes=None if (text := self._disk_text()) is None else _both_ways(text),
         )
 
 
@@ -193,6 +217,11 @@ def _value(text: bytes, name: bytes) -> int | None:
     """The number in the line `name number`; None if there is no such line."""
     at = (b"\n" + text).find(b"\n" + name + b" ")
     return None if at < 0 else int(text[at + len(name) :].partition(b"\n")[0])
+
+
+def _both_ways(text: bytes) -> int:
+    """Bytes read and written over all devices of `io.stat`."""
+    return sum(int(number) for number in IO_BYTES.findall(text))
 
 
 def _namespace(process: Path) -> Path:

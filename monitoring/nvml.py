@@ -33,10 +33,14 @@ NO_VALUE = pynvml.NVML_VALUE_NOT_AVAILABLE_ulonglong.value
 
 @dataclass(frozen=True)
 class Process:
-    """A process on a device, by its host PID. `memory_bytes` is None where the driver hides it."""
+    """A process on a device, by its host PID. `memory_bytes` is None where the driver hides it.
+
+    `utilization_ratio`: how much of the device's time it had at most in a sample since the last look.
+    """
 
     pid: int
     memory_bytes: int | None
+    utilization_ratio: float | None = None
 
 
 @dataclass(frozen=True)
@@ -95,6 +99,7 @@ class Nvml:
         self._links: tuple[tuple[str, ...], dict[tuple[str, str], int]] = ((), {})
         self._known: dict[int, Device] = {}
         self._xids = _Xids()
+        self._uses = _Uses()
 
     def look(self) -> Inventory:
         """The devices now. A machine without NVML has none, with the reason; a lost device is among the rest."""
@@ -136,7 +141,7 @@ class Nvml:
         for index in range(pynvml.nvmlDeviceGetCount()):
             try:
                 handle = pynvml.nvmlDeviceGetHandleByIndex(index)
-                device = _device(handle, index, self._xids)
+                device = _device(handle, index, self._xids, self._uses)
                 self._known[index] = device
                 found.append(device)
                 if device.mig_enabled:
@@ -231,6 +236,32 @@ class _Xids:
         self._heard.clear()
 
 
+class _Uses:
+    """How much each process used a device, from the samples that the driver keeps, by host PID."""
+
+    def __init__(self) -> None:
+        self._seen: dict[str, int] = {}
+
+    def since_last(self, handle: Any, uuid: str) -> Mapping[int, float] | None:
+        """The highest share of the device's time of each process that used it since the last look; 0 of all others.
+        None where the device does not tell: not at all, or not as long as it is split into instances."""
+        try:
+            samples = pynvml.nvmlDeviceGetProcessUtilization(handle, self._seen.get(uuid, 0))
+        except pynvml.NVMLError as error:
+            kind = type(error).__name__
+            if kind == "NVMLError_NotFound":
+                return {}  # it has no sample newer than that: nobody used it
+            if kind in LOST | AGAIN:
+                raise
+            return None
+        found: dict[int, float] = {}
+        for one in samples:
+            self._seen[uuid] = max(self._seen.get(uuid, 0), int(one.timeStamp))
+            busiest = max(one.smUtil, one.encUtil, one.decUtil) / 100
+            found[int(one.pid)] = max(found.get(int(one.pid), 0.0), min(1.0, busiest))
+        return found
+
+
 def _address(handle: Any) -> int | None:
     return ctypes.cast(handle, ctypes.c_void_p).value
 
@@ -252,7 +283,7 @@ def _faults(handle: Any, xids: Mapping[int, int] | None) -> Faults:
     )
 
 
-def _device(handle: Any, index: int, xids: _Xids) -> Device:
+def _device(handle: Any, index: int, xids: _Xids, uses: _Uses) -> Device:
     uuid = str(pynvml.nvmlDeviceGetUUID(handle))
     xids.listen(handle, uuid)
     memory = pynvml.nvmlDeviceGetMemoryInfo(handle)
@@ -274,7 +305,7 @@ def _device(handle: Any, index: int, xids: _Xids) -> Device:
         memory_used_bytes=int(memory.used),
         power_watts=watts / 1000 if watts is not None else None,
         temperature_celsius=float(degrees) if degrees is not None else None,
-        processes=_processes(handle),
+        processes=_processes(handle, uses.since_last(handle, uuid)),
         faults=_faults(handle, xids.of(uuid)),
     )
 
@@ -297,14 +328,14 @@ def _instances(parent: Any, device: Device) -> list[Device]:
                 numa_node=device.numa_node,
                 pci_bus_id=device.pci_bus_id,
                 memory_used_bytes=int(memory.used) if memory else None,
-                processes=_processes(handle),
+                processes=_processes(handle, None),  # NVML tells of no process's use of an instance
                 faults=device.faults,  # they are the hardware's, which all instances are on
             )
         )
     return found
 
 
-def _processes(handle: Any) -> tuple[Process, ...] | None:
+def _processes(handle: Any, uses: Mapping[int, float] | None) -> tuple[Process, ...] | None:
     """Compute and graphics processes together, each once; None where the driver does not tell."""
     lists = [
         _maybe(pynvml.nvmlDeviceGetComputeRunningProcesses, handle),
@@ -316,7 +347,10 @@ def _processes(handle: Any) -> tuple[Process, ...] | None:
     for process in (process for one in lists for process in one or ()):
         used = process.usedGpuMemory
         found[process.pid] = None if used is None or used == NO_VALUE else int(used)
-    return tuple(Process(pid, memory) for pid, memory in sorted(found.items()))
+    return tuple(
+        Process(pid, memory, None if uses is None else uses.get(pid, 0.0))
+        for pid, memory in sorted(found.items())
+    )
 
 
 def _rank(one: Any, other: Any) -> int | None:

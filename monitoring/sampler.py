@@ -97,6 +97,7 @@ def _process(process: Process) -> ProcessReport:
         memory_bytes=process.memory_bytes,
         container_id=container_of(process.pid),
         name=process_name(process.pid),
+        utilization_ratio=process.utilization_ratio,
     )
 
 
@@ -108,5 +109,6 @@ def _container(usage: Usage) -> ContainerReport:
         memory_limit_bytes=usage.memory_limit_bytes,
         network_rx_bytes_total=usage.network_bytes[0] if usage.network_bytes else None,
         network_tx_bytes_total=usage.network_bytes[1] if usage.network_bytes else None,
+        disk_bytes_total=usage.disk_bytes,
         oom_kills=usage.oom_kills,
     )

@@ -24,18 +24,31 @@ from leasing.settings.device_memory import DeviceMemorySettings
 from leasing.settings.docker import DockerSettings
 from leasing.settings.notify import NotifySettings
 from leasing.settings.scheduler import SchedulerSettings
+from leasing.settings.usage import UsageSettings
 from scheduler import planning
 from scheduler.delivery.postman import Keys, Postman
 from scheduler.fleet import Connect, Fleet
 from scheduler.provision import Images, Logins
 from scheduler.reclaim import Reclaimer
-from scheduler.reconcile import bookings, drains, images, keeps, kept, memory, nodes, notices, runs
+from scheduler.reconcile import (
+    bookings,
+    drains,
+    flattening,
+    images,
+    keeps,
+    kept,
+    memory,
+    nodes,
+    notices,
+    runs,
+    usage,
+)
 from scheduler.reconcile.devices import LostDevices
 from scheduler.reconcile.follow import Follower
 from scheduler.reconcile.orphans import Orphans
-from scheduler.reconcile.workspaces import Workspaces
 from scheduler.reconcile.outbox import Outbox
 from scheduler.reconcile.verdicts import Verdicts
+from scheduler.reconcile.workspaces import Workspaces
 from scheduler.runner import Group, Loop
 from scheduler.starting import Starter
 from scheduler.stopping import Stopper
@@ -99,6 +112,7 @@ class Scheduler:
             self._sessions, self._installation, measure_seconds=settings.workspace_measure_seconds
         )
         self._memory = DeviceMemorySettings()
+        self._counted = UsageSettings()
         self._guard = guard
         self._answered: dict[UUID, Engine] = {}
         self._followers: dict[UUID, Follower] = {}
@@ -109,9 +123,7 @@ class Scheduler:
         self._work = Loop(
             "work", self._workers.dispatch, interval=settings.work_seconds, rest=WORK_REST_SECONDS
         )
-        self._judge = Loop(
-            "verdicts", Verdicts(self._sessions, settings).run_once, interval=settings.reclaim_seconds
-        )
+        self._judge = Loop("verdicts", Verdicts(self._sessions).run_once, interval=settings.reclaim_seconds)
         self._reclaim = Loop("reclaim", self._reclaimer.run_once, interval=settings.reclaim_seconds)
         self._compare = Loop(
             "compare", self._compare_once, interval=settings.reconcile_seconds, rest=FOLLOW_REST_SECONDS
@@ -130,6 +142,7 @@ class Scheduler:
                 self._notices,
                 self._post,
                 Loop("keeps", self._keep, interval=settings.reconcile_seconds),
+                Loop("usage", self._count_usage, interval=settings.reconcile_seconds),
                 Loop("memory", self._watch_memory, interval=settings.reclaim_seconds),
                 Loop("devices", self._look_at_devices, interval=settings.reconcile_seconds),
                 Loop("nodes", self._probe, interval=settings.reconcile_seconds),
@@ -137,6 +150,7 @@ class Scheduler:
                 Loop("bookings", self._keep_calendar, interval=settings.reconcile_seconds),
                 Loop("drains", self._drain, interval=settings.reconcile_seconds),
                 Loop("orphans", self._sweep, interval=settings.reconcile_seconds),
+                Loop("flattening", self._flatten, interval=settings.reconcile_seconds),
                 Loop("claims", self._workers.keep, interval=keep),
                 Loop("heartbeat", self._beat, interval=beat),
             ]
@@ -268,8 +282,16 @@ class Scheduler:
     def _keep(self) -> None:
         keeps.run_once(self._sessions, self._fleet, self._installation)
 
+    def _count_usage(self) -> None:
+        usage.run_once(self._sessions)
+
     def _watch_memory(self) -> None:
         memory.run_once(self._sessions, self._memory)
+
+    def _flatten(self) -> None:
+        for node_id, facts in list(self._answered.items()):
+            engine = self._fleet.engine(node_id)
+            flattening.run_once(self._sessions, engine, facts, node_id, self._installation, self._settings)
 
     def _drain(self) -> None:
         drains.run_once(self._sessions)
@@ -286,6 +308,7 @@ class Scheduler:
         with self._sessions.begin() as session:
             moment = now(session)
             parts.prune(session, now=moment)
+            usage.prune(session, self._counted, now=moment)
             session.execute(
                 sa.delete(IdempotencyKey).where(IdempotencyKey.created_at < moment - timedelta(days=1))
             )

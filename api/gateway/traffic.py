@@ -84,7 +84,6 @@ def write(sessions: Sessions, counts: dict[UUID, Count], running: Collection[UUI
                     lease_id,
                     SignalKind.ENDPOINT,
                     float(moved[lease_id].requests) if lease_id in moved else 0.0,
-                    lease_id in moved,
                 )
                 for lease_id in {*running, *moved}
             ],

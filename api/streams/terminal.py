@@ -50,7 +50,7 @@ async def terminal(
     try:
         await socket.accept()
         async with access.while_allowed(socket, lease_id, process.close):
-            await _carry(socket, process)
+            await _carry(socket, process, lease_id)
     finally:
         with suppress(LeasingError):  # the container, or its engine, went first
             await run_in_threadpool(process.close)
@@ -65,8 +65,8 @@ def _authorised(socket: WebSocket, ref: str) -> tuple[UUID, Place]:
         raise Unavailable("The database does not answer; try again shortly.") from error
 
 
-async def _carry(socket: WebSocket, process: ExecStream) -> None:
-    incoming = asyncio.create_task(_to_process(socket, process))
+async def _carry(socket: WebSocket, process: ExecStream, lease_id: UUID) -> None:
+    incoming = asyncio.create_task(_to_process(socket, process, lease_id))
     try:
         while data := await threads.wait_for(socket.app, process.read):
             await socket.send_bytes(data)
@@ -79,7 +79,7 @@ async def _carry(socket: WebSocket, process: ExecStream) -> None:
         incoming.cancel()
 
 
-async def _to_process(socket: WebSocket, process: ExecStream) -> None:
+async def _to_process(socket: WebSocket, process: ExecStream, lease_id: UUID) -> None:
     try:
         while True:
             message = await socket.receive()
@@ -87,6 +87,7 @@ async def _to_process(socket: WebSocket, process: ExecStream) -> None:
                 await threads.wait_for(socket.app, process.close)
                 return
             if (data := message.get("bytes")) is not None:
+                socket.app.state.typed.add(lease_id, data)
                 await threads.wait_for(socket.app, process.write, data)
             elif (text := message.get("text")) is not None and len(text) <= MAX_CONTROL:
                 await threads.wait_for(socket.app, _control, process, text)

@@ -77,6 +77,12 @@ class Signal(Base):
     known_since: Mapped[Moment]
     seen_at: Mapped[Moment]
     active_at: Mapped[datetime | None]
+    minute: Mapped[datetime | None]
+    """Of the last reading."""
+    peak: Mapped[float | None]
+    """Its highest value in that minute."""
+    last_peak: Mapped[float | None]
+    """The same of the minute before; None if it was not heard then."""
 
 
 class RunSample(Base):
@@ -92,6 +98,7 @@ class RunSample(Base):
     memory_working_set_bytes: Mapped[Bytes]
     network_rx_bytes_total: Mapped[Bytes | None]
     network_tx_bytes_total: Mapped[Bytes | None]
+    disk_bytes_total: Mapped[Bytes | None]
     gpu_utilization_ratio: Mapped[float | None]
     gpu_memory_used_bytes: Mapped[Bytes | None]
     gpu_used_seconds_total: Mapped[float | None]

@@ -28,6 +28,8 @@ class ProcessReport(Request):
     memory_bytes: Bytes | None = None
     container_id: ContainerId | None = None
     name: Short = ""
+    utilization_ratio: Ratio | None = None
+    """Of the device, by this process alone, since the last look."""
 
 
 class FaultReport(Request):
@@ -87,6 +89,8 @@ class ContainerReport(Request):
     memory_limit_bytes: Bytes | None = None
     network_rx_bytes_total: Bytes | None = None
     network_tx_bytes_total: Bytes | None = None
+    disk_bytes_total: Bytes | None = None
+    """Read and written."""
     oom_kills: int | None = Field(None, ge=0, lt=2**62)
 
 

@@ -10,19 +10,18 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from leasing.gpus import WHOLE
-from leasing.model import Device, DeviceUsage, Node, NodeUsage, RunSample, SignalKind
+from leasing.model import Device, DeviceUsage, Node, NodeUsage, Run, RunSample, SignalKind
 from leasing.schema.report import ContainerReport, DeviceReport, NodeReport, ProcessReport, ReportAccepted
-from leasing.service import device_memory, events, handover, holders, signals
+from leasing.service import device_memory, device_use, events, handover, holders, signals, used
 from leasing.service.holders import Holder
 from leasing.service.signals import Observation
+from leasing.service.used import GAP_SECONDS
 from leasing.settings.device_memory import DeviceMemorySettings
 from leasing.settings.handover import HandoverSettings
-from leasing.settings.idle import IdleSettings
 from leasing.states import DeviceHealth
 
 INTERVAL_SECONDS = 2.0
-GAP_SECONDS = 15.0
-"""Samples further apart than this say nothing of the time between them."""
+NO_DISK = "its machine's kernel does not count disk traffic by container"
 RESERVED_MEMORY = 512 * 1024**2
 """Of a node's memory, kept for the machine itself."""
 
@@ -281,14 +280,21 @@ def _samples(
         ).scalars()
     }
     healthy = {key: one for key, one in devices_seen.items() if one.health == "ok"}
-    idle = IdleSettings()
     observations: list[Observation] = []
     values = []
+    _fix_signals(
+        session, [holder.run_id for holder, one in sampled if one.disk_bytes_total is None], set(before)
+    )
     for holder, container in sampled:
         old = before.get(holder.run_id)
         cores = _rate(old.cpu_seconds_total if old else None, container.cpu_seconds_total, old, now)
+        disk = _rate(old.disk_bytes_total if old else None, container.disk_bytes_total, old, now)
         traffic = _rate(_network(old), _network(container), old, now)
-        ratios = [healthy[key].utilization_ratio if key in healthy else None for key in holder.devices]
+        ratios = [
+            device_use.ratio(grant, healthy.get(key), holder.container_id)
+            for key, grant in holder.devices.items()
+        ]
+        memory = _memory(holder, healthy, attributed)
         gpu = None if None in ratios else max((ratio for ratio in ratios if ratio is not None), default=None)
         values.append(
             {
@@ -299,18 +305,22 @@ def _samples(
                 "memory_working_set_bytes": container.memory_working_set_bytes,
                 "network_rx_bytes_total": container.network_rx_bytes_total,
                 "network_tx_bytes_total": container.network_tx_bytes_total,
+                "disk_bytes_total": container.disk_bytes_total,
                 "gpu_utilization_ratio": gpu,
-                "gpu_memory_used_bytes": _memory(holder, healthy, attributed),
+                "gpu_memory_used_bytes": memory,
                 "gpu_used_seconds_total": _used(old, ratios, now),
             }
         )
-        for kind, value, threshold in (
-            (SignalKind.CPU, cores, idle.cpu_cores),
-            (SignalKind.NETWORK, traffic, idle.network_bytes_per_second),
-            (SignalKind.GPU, gpu, idle.gpu_ratio),
+        for kind, value in (
+            (SignalKind.CPU, cores),
+            (SignalKind.DISK, disk),
+            (SignalKind.NETWORK, traffic),
+            (SignalKind.GPU, gpu),
+            (SignalKind.GPU_MEMORY, _change(old.gpu_memory_used_bytes if old else None, memory)),
         ):
             if value is not None:
-                observations.append(Observation(holder.lease_id, kind, value, value >= threshold))
+                observations.append(Observation(holder.lease_id, kind, value))
+    used.add(session, used.readings(sampled, before, devices_seen), now=now)
     new = insert(RunSample).values(values)
     session.execute(
         new.on_conflict_do_update(
@@ -319,6 +329,15 @@ def _samples(
         )
     )
     signals.observe(session, observations, now=now)
+
+
+def _fix_signals(session: Session, diskless: list[UUID], before: set[UUID]) -> None:
+    """Its first sample says what the machine can measure of a run at all; what is missing later is unknown."""
+    new = [run_id for run_id in diskless if run_id not in before]
+    if new:
+        session.execute(
+            sa.update(Run).where(Run.id.in_(new)).values(inapplicable={SignalKind.DISK.value: NO_DISK})
+        )
 
 
 def _memory(holder: Holder, healthy: dict[UUID, DeviceReport], attributed: dict[UUID, int]) -> int | None:
@@ -351,6 +370,10 @@ def _used(old: RunSample | None, ratios: list[float | None], now: datetime) -> f
     return (before or 0.0) + (sum(known) * seconds if 0 < seconds <= GAP_SECONDS else 0.0)
 
 
+def _change(before: float | None, after: float | None) -> float | None:
+    return None if before is None or after is None else abs(after - before)
+
+
 def _network(sample: RunSample | ContainerReport | None) -> float | None:
     if sample is None or sample.network_rx_bytes_total is None or sample.network_tx_bytes_total is None:
         return None
@@ -358,7 +381,7 @@ def _network(sample: RunSample | ContainerReport | None) -> float | None:
 
 
 def _rate(before: float | None, after: float | None, old: RunSample | None, now: datetime) -> float | None:
-    """A counter's growth per second; None for a first reading, and for a counter that began anew."""
+    """A counter's growth per second; None for a first reading, and for a counter or a clock that went back."""
     if before is None or after is None or old is None or after < before:
         return None
     seconds = (now - old.at).total_seconds()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -14,7 +16,27 @@ class IdleSettings(BaseSettings):
     gpu_ratio: float = Field(
         default=0.02, gt=0, le=1, description="GPU utilisation, 0 to 1, of the busiest device."
     )
+    gpu_memory_bytes: float = Field(
+        default=16 * 1024**2, gt=0, description="Change of the device memory in use between two samples."
+    )
     cpu_cores: float = Field(default=0.05, gt=0, description="CPU in use, in cores.")
+    disk_bytes_per_second: float = Field(
+        default=64 * 1024, gt=0, description="Disk traffic, both ways together."
+    )
     network_bytes_per_second: float = Field(
         default=2048, gt=0, description="Network traffic, both ways together."
     )
+
+    def thresholds(self) -> Mapping[str, float]:
+        """Signal -> from where on it is activity. What somebody does is activity from the first time on."""
+        return {
+            "gpu": self.gpu_ratio,
+            "gpu_memory": self.gpu_memory_bytes,
+            "cpu": self.cpu_cores,
+            "disk": self.disk_bytes_per_second,
+            "network": self.network_bytes_per_second,
+            "endpoint": 1,
+            "terminal": 1,
+            "kernel": 1,
+            "keep": 1,
+        }

@@ -1,10 +1,12 @@
 """The stage that judges running leases: active, idle or unknown, with the reason, and since when each is quiet.
 
-It acts on nothing: what comes of a verdict is the reclaimer's.
+It acts on nothing: what comes of a verdict is the reclaimer's. Once a minute it also records what the signals showed,
+from which the same verdicts can be made again.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -12,37 +14,64 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from leasing.database import Sessions, now
-from leasing.model import Lease, Run, SignalKind
+from leasing.model import Lease, Run
 from leasing.reclaim import NEVER, Rule
-from leasing.service import policies, signals
-from leasing.settings.scheduler import SchedulerSettings
+from leasing.service import activity, policies, signals
 from leasing.states import LeaseState
 from scheduler.policy.idleness import Judgement, SignalState, judge
 
-
-def run_once(sessions: Sessions, settings: SchedulerSettings) -> None:
-    """Judge every running lease, from what its signals have shown."""
-    with sessions.begin() as session:
-        judge_all(session, settings, now=now(session))
+WRITTEN = ("idle_verdict", "idle_reason", "idle_since")
+SETTLED = signals.MAX_GAP + timedelta(seconds=2)
+"""So long after its end it is certain what was heard of a minute without a gap."""
 
 
-def judge_all(session: Session, settings: SchedulerSettings, *, now: datetime) -> None:
-    """As `run_once`, within a transaction. Rows are written only where something about the verdict has changed."""
+class Verdicts:
+    """Judges in each pass; records once a minute."""
+
+    def __init__(self, sessions: Sessions) -> None:
+        self._sessions = sessions
+        self._recorded: datetime | None = None
+
+    def run_once(self) -> None:
+        with self._sessions.begin() as session:
+            _judge_all(session, now=now(session))
+        with self._sessions.begin() as session:
+            moment = now(session)
+            minute = moment.replace(second=0, microsecond=0) - signals.MINUTE
+            if minute != self._recorded and moment - minute - signals.MINUTE >= SETTLED:
+                activity.record(session, minute)
+                self._recorded = minute
+
+
+def _judge_all(session: Session, *, now: datetime) -> None:
+    """Judge every running lease. Rows are written only where something about the verdict has changed."""
     rows = [
-        (lease, started_at)
-        for lease, started_at in session.execute(
-            sa.select(Lease, Run.started_at)
+        (lease, run, run.started_at)
+        for lease, run in session.execute(
+            sa.select(Lease, Run)
             .join(Run, sa.and_(Run.lease_id == Lease.id, Run.released_at.is_(None)))
             .where(Lease.state == LeaseState.RUNNING)
             .order_by(Lease.id)
         ).all()
-        if started_at is not None
+        if run.started_at is not None
     ]
-    rules = policies.effective(session, [lease for lease, _ in rows])
-    readings = signals.of(session, [lease.id for lease, _ in rows])
-    changed: list[dict[str, object]] = []
-    for lease, started_at in rows:
-        judged = _judged(lease, rules[lease.id], readings.get(lease.id, {}), started_at, now, settings)
+    rules = policies.effective(session, [lease for lease, _, _ in rows])
+    readings = signals.of(session, [lease.id for lease, _, _ in rows])
+    changed: list[Mapping[str, object]] = []
+    for lease, run, started_at in rows:
+        heard = readings.get(lease.id, {})
+        states = {
+            kind: SignalState(reading.known_since, reading.seen_at, reading.active_at)
+            for kind, reading in heard.items()
+        }
+        judged = judge(
+            signals.applicable(lease, run, heard),
+            states,
+            started_at=started_at,
+            now=now,
+            window=_window(rules[lease.id]),
+            grace=timedelta(seconds=rules[lease.id].grace_seconds),
+        )
         if (lease.idle_verdict, lease.idle_reason, lease.idle_since) != (
             judged.verdict,
             judged.reason,
@@ -61,42 +90,12 @@ def judge_all(session: Session, settings: SchedulerSettings, *, now: datetime) -
         )
 
 
-WRITTEN = ("idle_verdict", "idle_reason", "idle_since")
+def _window(rule: Rule) -> timedelta:
+    """Of who is never taken back, the platform's usual one."""
+    seconds = rule.window_seconds
+    return timedelta(seconds=Rule.window_seconds if seconds == NEVER else seconds)
 
 
-def _written(lease_id: UUID, judged: Judgement) -> dict[str, object]:
+def _written(lease_id: UUID, judged: Judgement) -> Mapping[str, object]:
     values = (judged.verdict, judged.reason, judged.since)
     return {"lease": lease_id, **{f"new_{name}": value for name, value in zip(WRITTEN, values, strict=True)}}
-
-
-def _judged(
-    lease: Lease,
-    rule: Rule,
-    readings: dict[str, signals.Reading],
-    started_at: datetime,
-    moment: datetime,
-    settings: SchedulerSettings,
-) -> Judgement:
-    states = {
-        kind: SignalState(reading.known_since, reading.seen_at, reading.active_at)
-        for kind, reading in readings.items()
-    }
-    window = rule.window_seconds if rule.window_seconds != NEVER else settings.idle_window_seconds
-    return judge(
-        applicable(lease),
-        states,
-        started_at=started_at,
-        now=moment,
-        window=timedelta(seconds=window),
-        grace=timedelta(seconds=rule.grace_seconds),
-    )
-
-
-def applicable(lease: Lease) -> frozenset[str]:
-    """The signals that say something of this lease; fixed by its request."""
-    kinds = {SignalKind.CPU, SignalKind.NETWORK}
-    if lease.gpu_count:
-        kinds.add(SignalKind.GPU)
-    if lease.port is not None:
-        kinds.add(SignalKind.ENDPOINT)
-    return frozenset(kinds)

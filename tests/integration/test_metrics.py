@@ -22,7 +22,7 @@ from leasing.settings.core import CoreSettings
 from leasing.settings.limits import LimitSettings
 from monitoring import collector, exposition
 from monitoring.metrics import FAMILIES, Counter, Source
-from scheduler.reconcile import verdicts
+from scheduler.reconcile.verdicts import Verdicts
 from tests.support.cluster import Cluster
 from tests.support.stack import free_port
 
@@ -116,12 +116,12 @@ def test_idle_time_is_none_while_it_is_unknown(cluster: Cluster) -> None:
     lease = cluster.run(idle_timeout="30m")
     with cluster.sessions.begin() as session:
         session.execute(sa.update(Run).values(started_at=Run.started_at - timedelta(hours=1)))
-    verdicts.run_once(cluster.sessions, cluster.settings)
+    Verdicts(cluster.sessions).run_once()
     assert value(scrape(cluster), "leasing_lease_idle_seconds") is None
     with cluster.sessions.begin() as session:
-        busy = signals.Observation(lease.id, SignalKind.CPU, 2.0, active=True)
+        busy = signals.Observation(lease.id, SignalKind.CPU, 2.0)
         signals.observe(session, [busy], now=now(session))
-    verdicts.run_once(cluster.sessions, cluster.settings)
+    Verdicts(cluster.sessions).run_once()
     assert value(scrape(cluster), "leasing_lease_idle_seconds") == 0
 
 

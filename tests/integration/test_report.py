@@ -249,7 +249,7 @@ def test_what_cannot_be_measured_is_no_signal(node: Sampled) -> None:
     container = node.container(lease)
     node.report(gpu(A), gpu(B, utilization_ratio=None), containers=[used(container, 1, network=None)])
     node.report(gpu(A), gpu(B, utilization_ratio=None), containers=[used(container, 1, network=None)])
-    assert set(node.signals(lease.id)) == {SignalKind.CPU}
+    assert set(node.signals(lease.id)) == {SignalKind.CPU, SignalKind.GPU_MEMORY}
     assert node.sample(lease).gpu_utilization_ratio is None
     node.report(
         gpu(A, memory_used_bytes=GIB),
@@ -286,11 +286,11 @@ def test_a_signal_is_known_only_since_its_last_gap(node: Sampled) -> None:
     first = node.moment
     node.report(containers=[used(container, 2)], seconds=30)
     assert node.signals(lease.id)[SignalKind.CPU] == signals.Reading(
-        known_since=first, seen_at=node.moment, active_at=first
+        known_since=first, seen_at=node.moment, active_at=first, value=0.0
     )
     node.report(containers=[used(container, 2)], seconds=31)
     assert node.signals(lease.id)[SignalKind.CPU] == signals.Reading(
-        known_since=node.moment, seen_at=node.moment, active_at=first
+        known_since=node.moment, seen_at=node.moment, active_at=first, value=0.0
     )
 
 

@@ -14,14 +14,13 @@ import sqlalchemy as sa
 
 from leasing.database import now
 from leasing.errors import DriverError, EngineDown, NeverFits, OverQuota
-from leasing.model import Allocation, Device, DeviceUsage, Event, Lease, Run, Signal, SignalKind
+from leasing.model import Allocation, Device, DeviceUsage, Event, Lease, Run
 from leasing.schema.lease import LeaseRequest, RenewRequest
-from leasing.service import leases, requesting, signals, views
-from leasing.service.signals import Observation
+from leasing.service import leases, requesting, views
 from leasing.settings.limits import LimitSettings
 from scheduler import planning
 from scheduler.reclaim import Reclaimer
-from scheduler.reconcile import notices, runs, verdicts
+from scheduler.reconcile import notices, runs
 from scheduler.reconcile.orphans import Orphans
 from tests.support.cluster import Cluster
 
@@ -348,55 +347,3 @@ def test_a_renewal_moves_the_deadline_and_tells_the_container(cluster: Cluster) 
     notices.run_once(cluster.sessions, cluster.fleet, cluster.installation)
     told = cluster.driver.file(cluster.container(lease.id), "/run/lease/info.json") or b""
     assert renewed.ends_at.isoformat().encode() in told
-
-
-def quiet(cluster: Cluster, lease: Lease, kinds: str, *, active: str = "") -> None:
-    """Half an hour of steady readings, and the lease older than that."""
-    with cluster.sessions.begin() as session:
-        moment = now(session)
-        session.execute(sa.update(Run).values(started_at=moment - timedelta(hours=1)))
-        observations = [
-            Observation(lease.id, SignalKind(kind), 0.0, kind == active) for kind in kinds.split()
-        ]
-        signals.observe(session, observations, now=moment)
-        session.execute(sa.update(Signal).values(known_since=moment - timedelta(minutes=31)))
-
-
-def test_idle_is_reclaimed_only_when_every_signal_is_quiet(cluster: Cluster) -> None:
-    lease = cluster.run(gpu="1", port=80, idle_timeout="30m")
-    reclaimer = Reclaimer(cluster.sessions, cluster.settings)
-
-    quiet(cluster, lease, "cpu network gpu")
-    verdicts.run_once(cluster.sessions, cluster.settings)
-    reclaimer.run_once()
-    unknown = cluster.lease(lease.id)
-    assert (unknown.state, unknown.idle_verdict) == ("running", "unknown")
-    assert "endpoint" in unknown.idle_reason
-
-    quiet(cluster, lease, "cpu network gpu endpoint", active="gpu")
-    verdicts.run_once(cluster.sessions, cluster.settings)
-    reclaimer.run_once()
-    active = cluster.lease(lease.id)
-    assert (active.state, active.idle_verdict, active.idle_reason) == ("running", "active", "GPU in use")
-
-    with cluster.sessions.begin() as session:
-        session.execute(sa.update(Signal).values(active_at=None))
-    verdicts.run_once(cluster.sessions, cluster.settings)
-    reclaimer.run_once()
-    cluster.work()
-    ended = cluster.lease(lease.id)
-    assert (ended.state, ended.reason) == ("ended", "idle")
-    assert "reclaimed as idle" in ended.message
-
-
-def test_a_gap_makes_a_signal_unknown_for_a_whole_window(cluster: Cluster) -> None:
-    lease = cluster.run(idle_timeout="30m")
-    quiet(cluster, lease, "cpu network")
-    with cluster.sessions.begin() as session:
-        moment = now(session)
-        session.execute(
-            sa.update(Signal).where(Signal.kind == "cpu").values(seen_at=moment - timedelta(seconds=31))
-        )
-        signals.observe(session, [Observation(lease.id, SignalKind.CPU, 0.0, active=False)], now=moment)
-    verdicts.run_once(cluster.sessions, cluster.settings)
-    assert cluster.lease(lease.id).idle_verdict == "unknown"
