@@ -19,11 +19,13 @@ OPEN: dict[str, Any] = {"security": []}
 TAGS = {
     "leases": "Ask for a lease, look at it, extend it, give it back; its output and its terminal.",
     "reservations": "The calendar: devices for a later range of time.",
+    "workspaces": "Volumes that outlive leases: yours and your projects'.",
     "events": "What happened, as a page or as it happens.",
     "cluster": "Nodes, devices, and what is free.",
     "images": "The catalogue of environments.",
     "people": "Users, tokens, signing in.",
     "projects": "In whose name leases are asked for, who belongs to it, and what each may have.",
+    "policies": "How leases are taken back: when, with which warnings, and what is done.",
     "registries": "Logins at private image registries.",
     "health": "For machines: is it up, is it ready, what does it measure.",
 }

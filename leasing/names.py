@@ -54,6 +54,23 @@ def made_up() -> str:
     return f"{pick(_ADJECTIVES.split())}-{pick(_NOUNS.split())}-{secrets.token_hex(3)[:5]}"
 
 
+READ_ONLY = ":ro"
+"""After a workspace's name: to read only, beside its writer."""
+
+
+def workspace_ref(text: str) -> tuple[str | None, str, bool]:
+    """Project, name and whether to read only, of `data`, `vision/data` and `data:ro`. Raises `Invalid`."""
+    bare = text.removesuffix(READ_ONLY)
+    project, slash, name = bare.rpartition("/")
+    try:
+        return (lease_name(project) if slash else None), lease_name(name), bare != text
+    except Invalid as error:
+        raise Invalid(
+            f"{text[:60]!r} names no workspace: its name has 1 to 40 lower-case letters, digits and dashes.",
+            hint="Yours: data. A project's: vision/data. To read only: data:ro.",
+        ) from error
+
+
 def short(lease_id: UUID) -> str:
     """The 12 hex digits of an id that go into names on an engine."""
     return lease_id.hex[:12]
@@ -77,5 +94,15 @@ def bridge(lease_id: UUID) -> str:
     return f"lsg{short(lease_id)}"
 
 
+def warm(installation: str, warm_id: UUID) -> str:
+    """A sandbox's container and its network, and those of a warm container until a lease has it."""
+    return f"leasing-{installation}-warm-{short(warm_id)}"
+
+
 def volume(installation: str, workspace_id: UUID) -> str:
     return f"leasing-{installation}-ws-{short(workspace_id)}"
+
+
+def export(installation: str, export_id: UUID) -> str:
+    """The helper container through which a workspace is read."""
+    return f"leasing-{installation}-export-{short(export_id)}"

@@ -29,6 +29,7 @@ from leasing.model import (
     RunSample,
     Traffic,
     User,
+    Workspace,
 )
 from leasing.service import cluster
 from leasing.states import DeviceHealth, EndReason, LeaseState, Verdict
@@ -96,6 +97,7 @@ class Rows(Collector):
         yield from self._leases()
         yield from self._devices()
         yield from self._nodes()
+        yield from self._workspaces()
         yield from self._running()
         yield from self._endpoints()
         yield from self._history()
@@ -151,6 +153,25 @@ class Rows(Collector):
             if engine.get("disk_free_bytes") is not None:
                 disk.add_metric([name], engine["disk_free_bytes"])
         yield from (cpus, memory, ready, reported, disk)
+
+    def _workspaces(self) -> Iterable[Metric]:
+        info, size = metrics.WORKSPACE_INFO.new(), metrics.WORKSPACE_SIZE.new()
+        quota = metrics.WORKSPACE_QUOTA.new()
+        rows = self._session.execute(
+            sa.select(Workspace, User.name, Project.name, Node.name)
+            .join(User, User.id == Workspace.owner_id)
+            .outerjoin(Project, Project.id == Workspace.project_id)
+            .outerjoin(Node, Node.id == Workspace.node_id)
+            .where(Workspace.deleted_at.is_(None))
+        )
+        for workspace, owner, project, node in rows:
+            key = str(workspace.id)
+            info.add_metric([key, workspace.name, owner, project or "", node or ""], 1)
+            if workspace.size_bytes is not None:
+                size.add_metric([key], workspace.size_bytes)
+            if workspace.quota_bytes is not None:
+                quota.add_metric([key, workspace.kind], workspace.quota_bytes)
+        yield from (info, size, quota)
 
     def _running(self) -> Iterable[Metric]:
         moment = now(self._session)

@@ -104,6 +104,16 @@ LEASE_DEVICE_FAULT = Gauge(
 )
 LEASE_EXPIRES = Gauge("leasing_lease_expires_timestamp_seconds", "When its time is over.", LEASE)
 
+WORKSPACE_INFO = Gauge(
+    "leasing_workspace_info",
+    "A workspace, to join names with.",
+    ("workspace_id", "name", "owner", "project", "node"),
+)
+WORKSPACE_SIZE = Gauge("leasing_workspace_size_bytes", "What is in it, as last measured.", ("workspace_id",))
+WORKSPACE_QUOTA = Gauge(
+    "leasing_workspace_quota_bytes", "The most that it may hold.", ("workspace_id", "kind")
+)
+
 GPU_INFO = Gauge("leasing_gpu_info", "A device and its model.", (*DEVICE, "model"))
 GPU_STATE = Gauge("leasing_gpu_state", "1 for the state that a device is in.", (*DEVICE, "state"))
 GPU_HEALTHY = Gauge(

@@ -31,11 +31,16 @@ LOCK = sa.text("""
     SELECT id FROM lease WHERE id = ANY (CAST(:ids AS uuid[])) AND state = :state FOR NO KEY UPDATE SKIP LOCKED
 """)
 # Runs before allocations: whoever takes or frees anything locks a node's usage first, then its devices' in id order.
+# Two leases of one workspace that was never used are not to be placed on two nodes: the second is refused for having no
+# CPUs.
 PLACE = sa.text("""
     WITH asked AS (
-        SELECT lease.id AS lease_id, node_id, cpus_millis, memory_bytes, workspace_id, reservation_id, position
+        SELECT lease.id AS lease_id, a.node_id, memory_bytes, workspace_id, reservation_id, position,
+            CASE WHEN workspace.id IS NULL OR a.node_id = coalesce(
+                workspace.node_id, first_value(a.node_id) OVER (PARTITION BY workspace.id ORDER BY position)
+            ) THEN cpus_millis END AS cpus_millis
         FROM unnest(CAST(:leases AS uuid[]), CAST(:nodes AS uuid[])) WITH ORDINALITY AS a (id, node_id, position)
-        JOIN lease USING (id)
+        JOIN lease USING (id) LEFT JOIN workspace ON workspace.id = workspace_id
     ), made AS (
         INSERT INTO run (lease_id, generation, node_id, cpus_millis, memory_bytes)
         SELECT lease_id, 1 + coalesce((SELECT max(generation) FROM run WHERE run.lease_id = asked.lease_id), 0),
@@ -65,6 +70,57 @@ BOUND = sa.text("""
         WHERE lease.id = asked.id
     )
     INSERT INTO event (kind, message, actor, lease_id) SELECT 'lease.bounded', message, :actor, id FROM asked
+""")
+# What is ready on the node goes with its place, in the same transaction: a container of that very kind, to whoever can
+# do with one whose variables, mounts and sizes are set already; else a sandbox.
+GIVE = sa.text("""
+    WITH asked AS (
+        SELECT run.id AS run_id, run.node_id, lease.image, run.cpus_millis, run.memory_bytes, held.device, a.position,
+            lease.env = '{}' AND lease.workspace_id IS NULL AND lease.shm_bytes IS NULL
+                AND lease.kept_container IS NULL AND lease.kept_image IS NULL
+                AND (held.parts = 0 OR held.parts = 1 AND held.share = 1000) AS plain
+        FROM unnest(CAST(:leases AS uuid[])) WITH ORDINALITY AS a (id, position)
+        JOIN lease USING (id)
+        JOIN run ON run.lease_id = lease.id AND run.released_at IS NULL
+        CROSS JOIN LATERAL (
+            SELECT count(*) AS parts, min(share) AS share, (array_agg(device_id))[1] AS device
+            FROM allocation WHERE allocation.run_id = run.id
+        ) AS held
+    ), ready AS (
+        SELECT id, node_id, role, image, cpus_millis, memory_bytes, device_id, ready_at FROM warm
+        WHERE state = 'ready' AND node_id = ANY (CAST(:nodes AS uuid[])) ORDER BY id FOR NO KEY UPDATE SKIP LOCKED
+    ), warmed AS (
+        SELECT run_id, ready.id
+        FROM (
+            SELECT *, row_number() OVER (
+                PARTITION BY node_id, image, cpus_millis, memory_bytes, device ORDER BY position
+            ) AS turn FROM asked WHERE plain
+        ) AS asked
+        JOIN (
+            SELECT *, row_number() OVER (
+                PARTITION BY node_id, image, cpus_millis, memory_bytes, device_id ORDER BY ready_at, id
+            ) AS turn FROM ready WHERE role = 'warm'
+        ) AS ready USING (node_id, image, cpus_millis, memory_bytes, turn)
+        WHERE asked.device IS NOT DISTINCT FROM ready.device_id
+    ), joined AS (
+        SELECT run_id, ready.id
+        FROM (
+            SELECT run_id, node_id, row_number() OVER (PARTITION BY node_id ORDER BY position) AS turn
+            FROM asked WHERE run_id NOT IN (SELECT run_id FROM warmed)
+        ) AS asked
+        JOIN (
+            SELECT id, node_id, row_number() OVER (PARTITION BY node_id ORDER BY ready_at, id) AS turn
+            FROM ready WHERE role = 'sandbox'
+        ) AS ready USING (node_id, turn)
+    ), given AS (
+        UPDATE run SET warm_id = found.id FROM (SELECT * FROM warmed UNION ALL SELECT * FROM joined) AS found
+        WHERE run.id = found.run_id RETURNING warm_id
+    )
+    UPDATE warm SET state = 'taken', taken_at = :now FROM given WHERE warm.id = given.warm_id
+""")
+# A device that was bound in advance is free for all the same: what waits on it gives way, before the lease starts.
+YIELD = sa.text("""
+    UPDATE warm SET state = 'spent' WHERE device_id = ANY (CAST(:devices AS uuid[])) AND state IN ('making', 'ready')
 """)
 PREEMPTED = sa.text("UPDATE lease SET suspend_reason = :reason WHERE id = ANY (CAST(:ids AS uuid[]))")
 
@@ -135,6 +191,10 @@ def _place(session: Session, placements: Sequence[Placement], now: datetime) -> 
             "now": now,
         },
     )
+    leases, nodes = [one.lease.id for one in placements], [one.node.id for one in placements]
+    session.execute(GIVE, {"leases": leases, "nodes": nodes, "now": now})
+    if grants:
+        session.execute(YIELD, {"devices": [grant.device.id for _, grant in grants]})
     _bound(session, {one.lease.id: one.ends_before for one in placements if one.ends_before is not None})
     transitions.move_many(
         session, [_placed(placement) for placement in placements], LeaseState.QUEUED, LeaseState.PLACED,

@@ -11,23 +11,30 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from leasing import names
+from leasing.drivers.protocol import Lifecycle
 from leasing.drivers.spec import LeaseFacts
-from leasing.states import Goal, LeaseState
+from leasing.states import Goal, LeaseState, WarmRole
 from scheduler.claims import Claim
 
 JOBS = sa.text("""
     SELECT lease.id AS lease_id, lease.state, lease.goal, lease.name, lease.image, lease.command, lease.env, lease.on_suspend,
-        lease.shm_bytes, lease.workspace_id, lease.attempts, lease.kept_node_id, lease.kept_container, lease.kept_image,
+        lease.shm_bytes, lease.workspace_id, lease.workspace_read_only, lease.attempts, lease.kept_node_id, lease.kept_container, lease.kept_image,
         users.name AS owner, run.id AS run_id, run.generation, run.stop_first, run.cpus_millis, run.memory_bytes,
-        node.id AS node_id, node.driver, node.address,
+        node.id AS node_id, node.driver, node.address, run.started_at IS NOT NULL AS ran,
+        warm.id AS warm_id, warm.role AS warm_role, warm.container_id AS warm_container, warm.image_id AS warm_image,
         ARRAY(
             SELECT device.uuid FROM allocation JOIN device ON device.id = allocation.device_id
             WHERE allocation.run_id = run.id AND allocation.released_at IS NULL ORDER BY device.index
-        ) AS devices
+        ) AS devices,
+        ARRAY(
+            SELECT other.id FROM warm AS other JOIN allocation ON allocation.device_id = other.device_id
+            WHERE allocation.run_id = run.id AND other.state = 'spent'
+        ) AS yielded
     FROM lease
     JOIN run ON run.lease_id = lease.id AND run.released_at IS NULL
     JOIN users ON users.id = lease.owner_id
     JOIN node ON node.id = run.node_id
+    LEFT JOIN warm ON warm.id = run.warm_id
     WHERE lease.id = ANY (CAST(:ids AS uuid[]))
 """)
 
@@ -41,6 +48,16 @@ class Kept:
     """The stopped container; None once another goes on in its stead."""
     image: str | None
     """The image that the last container to go on was made from."""
+
+
+@dataclass(frozen=True)
+class Ready:
+    """What was ready on the node, and is this run's since it was placed."""
+
+    id: UUID
+    role: WarmRole
+    container: str
+    image_id: str | None
 
 
 @dataclass(frozen=True)
@@ -60,8 +77,14 @@ class Job:
     kept: Kept
     on_suspend: Sequence[str] | None = None
     """What to run inside before it is stopped to be suspended."""
+    workspace_id: UUID | None = None
     stop_first: bool = False
     """Of one that is to be started: its container may run, and is to be started anew."""
+    ran: bool = False
+    """Of one that is to be started: it ran before in this container, which has files of its own."""
+    ready: Ready | None = None
+    yielded: Sequence[str] = ()
+    """Names of waiting containers that were bound to its devices: they are to be gone when it starts."""
 
     @property
     def container(self) -> str:
@@ -69,12 +92,26 @@ class Job:
 
     @property
     def network(self) -> str:
+        if self.ready is not None:
+            return names.warm(self.facts.installation, self.ready.id)
         return names.network(self.facts.installation, self.claim.lease_id)
 
     @property
     def image(self) -> str:
         """What the files of the run before are called, for this one to be made from."""
         return names.kept_image(self.facts.installation, self.claim.lease_id, self.facts.generation)
+
+    def clear(self, engine: Lifecycle) -> None:
+        """Nothing that this run has on its engine stays, a workspace excepted. Idempotent."""
+        engine.remove(self.container, network=None)
+        self.clear_network(engine)
+
+    def clear_network(self, engine: Lifecycle) -> None:
+        """Its network goes, with the sandbox that held it."""
+        if self.ready is None:
+            engine.remove_network(self.network)
+        else:
+            engine.remove(self.network, network=self.network)
 
 
 def of(session: Session, taken: Sequence[Claim], installation: str) -> list[Job]:
@@ -105,11 +142,27 @@ def _job(claim: Claim, row: sa.Row[Any], installation: str) -> Job:
             shm_bytes=row.shm_bytes,
             device_uuids=tuple(row.devices),
             workspace=names.volume(installation, row.workspace_id) if row.workspace_id else None,
+            read_only=row.workspace_read_only,
+            sandbox=_sandbox(row, installation),
         ),
         attempts=row.attempts,
         stops=row.state == LeaseState.STOPPING,
         suspends=row.goal == Goal.SUSPENDED,
         kept=Kept(row.kept_node_id, row.kept_container, row.kept_image),
         on_suspend=row.on_suspend,
+        workspace_id=row.workspace_id,
         stop_first=row.stop_first,
+        ran=row.ran,
+        ready=_ready(row),
+        yielded=[names.warm(installation, one) for one in row.yielded],
     )
+
+
+def _ready(row: sa.Row[Any]) -> Ready | None:
+    if row.warm_id is None:
+        return None
+    return Ready(row.warm_id, WarmRole(row.warm_role), row.warm_container, row.warm_image)
+
+
+def _sandbox(row: sa.Row[Any], installation: str) -> str | None:
+    return names.warm(installation, row.warm_id) if row.warm_role == WarmRole.SANDBOX else None

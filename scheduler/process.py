@@ -290,8 +290,13 @@ class Scheduler:
 
     def _flatten(self) -> None:
         for node_id, facts in list(self._answered.items()):
-            engine = self._fleet.engine(node_id)
-            flattening.run_once(self._sessions, engine, facts, node_id, self._installation, self._settings)
+            try:
+                engine = self._fleet.engine(node_id)
+                flattening.run_once(
+                    self._sessions, engine, facts, node_id, self._installation, self._settings
+                )
+            except EngineDown as error:
+                log.info("kept files not looked at node=%s error=%s", node_id, error)
 
     def _drain(self) -> None:
         drains.run_once(self._sessions)

@@ -41,8 +41,8 @@ from leasing.service import transitions
 from leasing.service.transitions import Move
 from leasing.settings.docker import DockerSettings
 from leasing.settings.scheduler import SchedulerSettings
-from leasing.states import Cause, EndReason, Goal, LeaseState, SuspendReason
-from scheduler import claims
+from leasing.states import Cause, EndReason, Goal, LeaseState, SuspendReason, WarmRole
+from scheduler import attaching, claims, ready
 from scheduler.claims import Claim
 from scheduler.fleet import Fleet
 from scheduler.jobs import Job, Kept
@@ -51,13 +51,15 @@ from scheduler.provision import Images
 log = logging.getLogger(__name__)
 ACTOR = "starter"
 PROGRESS_SECONDS = 0.5
+DEEPEST = 120
+"""An image of so many layers is not gone on from: engines refuse to lay more than some 125 upon each other."""
 
 # The lease is locked first, as in `claims.enter`, and by nobody whose claim fell or passed on.
 RUNS = sa.text("""
     WITH own AS (SELECT FROM lease WHERE id = :lease AND claim_token = :token FOR NO KEY UPDATE)
     UPDATE run
     SET container_id = :container, image_id = :image, epoch = :epoch, address = :address, started_at = now(),
-        stop_first = false
+        stopped_at = NULL, stop_first = false
     FROM own WHERE run.id = :run
     RETURNING now()
 """)
@@ -88,16 +90,39 @@ class Starter:
         except (ImageNotFound, FilesGone, HostError) as error:
             self._fail(job, error)
         except DriverError as error:
-            self._again(job, error, counted=True)
+            if isinstance(error, ContainerGone) and job.ran and job.facts.sandbox is not None:
+                # it had joined a sandbox that is gone: it can start in no other, but its files can go on in another
+                self._fail(job, error, kept=True)
+            else:
+                self._again(job, error, counted=True)
         except LeasingError as error:
             self._fail(job, error)
 
     def _start(self, job: Job) -> None:
         engine = self.fleet.connected(*job.node)
+        ready.make_way(engine, job)
+        try:
+            self._made(job, engine)
+        except DriverError as error:
+            if not ready.may_do_without(job, error):
+                raise
+            self._made(ready.forsake(self.sessions, engine, job, error), engine)
+
+    def _made(self, job: Job, engine: Lifecycle) -> None:
         facts, image = self._from(job, engine)
+        if job.workspace_id is not None:
+            attaching.ready(self.sessions, engine, job.workspace_id, facts.installation)
+        grace = self.settings.stop_grace_seconds
+        if job.ready is not None and job.ready.role is WarmRole.WARM:
+            if job.ready.image_id != image.id and not job.ran:
+                raise DriverError("The image is another one by now.")
+            epoch = engine.epoch()
+            handed = ready.hand_over(engine, job, facts, image, grace_seconds=grace)
+            self._running(job, handed, image.id, epoch)
+            return
         created = engine.create(spec.build(facts, image, self.docker))
         if job.stop_first:
-            engine.stop(created.id, grace_seconds=self.settings.stop_grace_seconds)
+            engine.stop(created.id, grace_seconds=grace)
         # The epoch is of before the start: should the engine restart now, the death is seen under a newer one.
         self._running(job, engine.start(created.id), image.id, created.epoch)
         if job.kept.container is not None:
@@ -130,6 +155,9 @@ class Starter:
         }
         try:
             image = engine.commit(container, tag=job.image, labels=labels)
+            if image.layers >= DEEPEST:
+                progress("making its files one layer again")
+                image = engine.flatten(container, tag=job.image, labels=labels)
         except ContainerGone as error:
             raise FilesGone(f"The container {container} with its files is gone.") from error
         # somebody else may have removed it since its files were kept: they are what counts
@@ -178,7 +206,7 @@ class Starter:
             lease.attempts, lease.progress = attempts, f"will be tried again: {error.message}"
             claims.drop(lease, retry_at=now(session) + timedelta(seconds=self.settings.retry_seconds))
 
-    def _fail(self, job: Job, error: LeasingError) -> None:
+    def _fail(self, job: Job, error: LeasingError, *, kept: bool = False) -> None:
         log.warning("start failed lease=%s error=%s", job.claim.lease_id, error)
         with self.sessions.begin() as session:
             try:
@@ -186,7 +214,7 @@ class Starter:
             except Stale:
                 return
             said = f"it could not be started: {error}"
-            if job.kept.container is None or isinstance(error, FilesGone):
+            if (job.kept.container is None and not kept) or isinstance(error, FilesGone):
                 reason = EndReason.LOST if isinstance(error, FilesGone) else EndReason.FAILED
                 transitions.move(
                     session, lease, LeaseState.STOPPING, Cause.STARTER,
@@ -209,7 +237,7 @@ class Starter:
             over = run is None or run.released_at is not None
         if over:
             try:
-                self.fleet.connected(*job.node).remove(job.container, network=job.network)
+                job.clear(self.fleet.connected(*job.node))
             except DriverError as error:
                 log.warning("left for the reconciler container=%s error=%s", job.container, error)
 

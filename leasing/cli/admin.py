@@ -94,7 +94,17 @@ def list_nodes(json: Json = False) -> None:
     listing(
         "/nodes",
         json,
-        ["NAME", "HEALTH", "INTENT", "FREE GPUS", "CPUS LEASED", "MEMORY LEASED", "NVIDIA", "LABELS"],
+        [
+            "NAME",
+            "HEALTH",
+            "INTENT",
+            "FREE GPUS",
+            "CPUS LEASED",
+            "MEMORY LEASED",
+            "NVIDIA",
+            "DISK QUOTAS",
+            "LABELS",
+        ],
         lambda one: [
             one["name"],
             one["health"],
@@ -103,6 +113,7 @@ def list_nodes(json: Json = False) -> None:
             f"{one['cpus_used']:g} of {one['cpus']:g}",
             f"{format_size(one['memory_used_bytes'])} of {format_size(one['memory_bytes'])}",
             one["gpu"],
+            f"enforced ({one['disk_quota']})" if one.get("disk_quota") else "watched",
             show.labels(one.get("labels", {})),
         ],
         empty="No node has joined.",

@@ -21,10 +21,12 @@ FILES = {
     "reserve": ("reserve",),
     "projects": ("projects",),
     "quotas": ("quota",),
+    "workspaces": ("workspace",),
     "demo": ("demo",),
     "login": ("login", "logout", "whoami", "token", "tokens"),
     "admin": ("admin",),
     "simulate": ("admin",),
+    "policies": ("admin",),
     "server": ("serve", "admin"),
 }
 """Of this package, with the words that each makes commands of: to load them all takes longer than one of them runs."""

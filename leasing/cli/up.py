@@ -14,7 +14,7 @@ import typer
 from leasing.cli import show
 from leasing.cli.session import INTERRUPTED, App, Json, sdk
 from leasing.errors import Invalid, LeasingError, NoRoom, Unavailable
-from leasing.units import format_duration, parse_until
+from leasing.units import parse_until
 
 if TYPE_CHECKING:
     from leasing.schema.lease import LeaseOut
@@ -46,7 +46,7 @@ def up(  # noqa: PLR0917 - Typer makes every one an option of its own
         str | None, typer.Option(help="Run inside before it is suspended: 'python save.py'")
     ] = None,
     port: Annotated[int | None, typer.Option(help="Port of the application, to be its endpoint.")] = None,
-    workspace: Annotated[str | None, typer.Option(help="Persistent volume at /workspace.")] = None,
+    workspace: Annotated[str | None, typer.Option(help="Files that stay, at /workspace: data, vision/data, data:ro")] = None,
     env: Annotated[list[str] | None, typer.Option(help="NAME=VALUE; may be given again.")] = None,
     project: Annotated[str, typer.Option(help="In whose name: lease projects")] = "default",
     priority: Annotated[str, typer.Option(help="Class in the queue: low, normal, high")] = "normal",
@@ -168,7 +168,6 @@ def _where(facts: LeaseOut) -> str:
 
 
 def _tell(facts: LeaseOut) -> None:
-    idle = facts.request.idle_timeout_seconds
     show.facts(
         (
             ("devices", ", ".join(f"GPU {device.index} {device.model}" for device in facts.devices)),
@@ -181,7 +180,7 @@ def _tell(facts: LeaseOut) -> None:
             ),
             ("shell", f"lease exec {facts.name}"),
             ("ends", show.moment(facts.ends_at)),
-            ("idle", f"taken back after {format_duration(idle)} of quiet" if idle else ""),
+            ("idle", facts.policy.said if facts.policy else ""),
             ("give back", f"lease release {facts.name}"),
         )
     )

@@ -8,9 +8,10 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from pathlib import Path
 
+from leasing.drivers.fake_images import FakeImages, an_image
 from leasing.drivers.fake_streams import ExecStream, LogStream, Output
+from leasing.drivers.fake_volumes import FakeVolumes
 from leasing.drivers.protocol import (
     LABEL_INSTALLATION,
     Container,
@@ -18,8 +19,7 @@ from leasing.drivers.protocol import (
     ContainerSpec,
     Created,
     Engine,
-    Image,
-    Progress,
+    HandOver,
     Ran,
     RegistryLogin,
 )
@@ -33,6 +33,7 @@ class Knobs:
     down: bool = False
     create_error: DriverError | None = None
     start_error: DriverError | None = None
+    hand_over_error: DriverError | None = None
     commit_error: DriverError | None = None
     disk_free_bytes: int | None = None
     lose_events: bool = False
@@ -49,20 +50,21 @@ class _Kept:
     spec: ContainerSpec
     files: dict[str, bytes] = field(default_factory=dict)
     output: Output = field(default_factory=Output)
+    handed: list[HandOver] = field(default_factory=list)
 
 
-class FakeDriver:
+class FakeDriver(FakeImages, FakeVolumes):
     """Answers the whole contract. Containers run until told to `exit`; names are taken for ids, as everywhere."""
 
     def __init__(self, *, images: Sequence[str] = ("leasing-test/image:1",)) -> None:
+        super().__init__()
         self.knobs = Knobs()
         self._lock = threading.RLock()
         self._epoch = secrets.token_hex(8)
-        self._images = {name: _image(name) for name in images}
+        self._images = {name: an_image(name) for name in images}
         self._files: dict[str, dict[str, bytes]] = {}
         self._containers: dict[str, _Kept] = {}
         self._networks: dict[str, str] = {}
-        self._volumes: dict[str, str] = {}
         self._followers: list[tuple[str, queue.SimpleQueue[ContainerEvent | EngineDown | None]]] = []
         self._history: list[ContainerEvent] = []
         self._address = 1
@@ -112,75 +114,13 @@ class FakeDriver:
                 disk_free_bytes=self.knobs.disk_free_bytes,
                 gpu_runtime=True,
                 cgroup_version=2,
+                sandboxes=True,
+                disk_quota=self.disk_quota,
             )
 
     def epoch(self) -> str | None:
         with self._up():
             return self._epoch
-
-    def find_image(self, reference: str) -> Image | None:
-        with self._up():
-            return self._images.get(reference)
-
-    def pull_image(self, reference: str, login: RegistryLogin | None, progress: Progress) -> Image:
-        with self._up():
-            wanted = self.knobs.registry.get(reference)
-            if reference not in self.knobs.registry or (wanted is not None and wanted != login):
-                raise ImageNotFound(f"There is no image {reference}, or it may not be read.")
-        progress("pulling the image: 0 of 1 layers")
-        if self.knobs.pull_waits_for is not None:
-            self.knobs.pull_waits_for.wait()
-        with self._up():
-            progress("pulling the image: 1 of 1 layers")
-            self._images[reference] = _image(reference)
-            return self._images[reference]
-
-    def build_image(
-        self,
-        context: Path,
-        *,
-        tag: str,
-        build_args: Mapping[str, str],
-        labels: Mapping[str, str],
-        extra_files: Mapping[str, bytes],
-        progress: Progress,
-    ) -> Image:
-        with self._up():
-            progress(f"building {tag}")
-            self._images[tag] = _image(tag)
-            return self._images[tag]
-
-    def import_image(self, tarball: Path, *, tag: str, changes: Sequence[str] = ()) -> Image:
-        with self._up():
-            self._images[tag] = _image(tag)
-            return self._images[tag]
-
-    def commit(self, container_id: str, *, tag: str, labels: Mapping[str, str]) -> Image:
-        with self._up():
-            if tag in self._images:
-                return self._images[tag]
-            if self.knobs.commit_error is not None:
-                raise self.knobs.commit_error
-            kept = self._kept(container_id)
-            base = self._images[kept.spec.image]
-            self._files[tag] = dict(kept.files)
-            self._images[tag] = replace(_image(tag), labels={**base.labels, **labels}, runs=base.runs)
-            return self._images[tag]
-
-    def images(self) -> list[Image]:
-        with self._up():
-            return list(self._images.values())
-
-    def remove_image(self, reference: str) -> bool:
-        with self._up():
-            used = {kept.spec.image for kept in self._containers.values()}
-            for name, image in list(self._images.items()):
-                if reference in (image.id, name):
-                    if name in used:
-                        return False
-                    del self._images[name]
-                    self._files.pop(name, None)
-            return True
 
     def create(self, spec: ContainerSpec) -> Created:
         with self._up():
@@ -192,9 +132,14 @@ class FakeDriver:
             if found is not None:
                 if dict(found.container.labels) != dict(spec.labels):
                     raise DriverError(f"A container called {spec.name} exists and is not this lease's.")
+                if spec.sandbox is not None:
+                    self._start(self._kept(spec.sandbox))
                 return Created(id=found.container.id, epoch=self._epoch)
             owner = spec.labels[LABEL_INSTALLATION]
-            self._networks[spec.network] = owner
+            if spec.sandbox is None:
+                self._networks[spec.network] = owner
+            else:
+                self._start(self._kept(spec.sandbox))
             for mount in spec.mounts:
                 self._volumes.setdefault(mount.volume, owner)
             made = Container(
@@ -215,20 +160,42 @@ class FakeDriver:
             if self.knobs.start_error is not None:
                 raise self.knobs.start_error
             kept = self._kept(container_id)
-            if not kept.container.running:
-                self._address += 1
-                kept.container = replace(
-                    kept.container,
-                    state="running",
-                    started_at=datetime.now(UTC),
-                    finished_at=None,
-                    exit_code=None,
-                    address=f"10.213.{self._address // 250 % 250}.{self._address % 250 + 1}",
-                    pid=self._address,
-                )
-                kept.output.set_ended(False)
-                self._tell(kept, "start")
+            self._start(kept)
             return kept.container
+
+    def sandbox(self, name: str, bridge: str, labels: Mapping[str, str]) -> Container:
+        with self._up():
+            if name not in self._containers:
+                spec = ContainerSpec(
+                    name=name, image="", command=None, environment={}, labels=labels, network=name, bridge=bridge,
+                    hostname="lease", user="", home="", working_dir=None, cpus=0, memory_bytes=0, shm_bytes=0,
+                    pids_limit=16,
+                )  # fmt: skip
+                made = Container(
+                    id=secrets.token_hex(32), name=name, state="created", labels=dict(labels), image="",
+                    created_at=datetime.now(UTC),
+                )  # fmt: skip
+                self._containers[name] = _Kept(made, spec)
+            self._networks[name] = labels[LABEL_INSTALLATION]
+            self._start(self._containers[name])
+            return self._containers[name].container
+
+    def hand_over(self, container_id: str, becomes: HandOver) -> Container:
+        with self._up():
+            if self.knobs.hand_over_error is not None:
+                raise self.knobs.hand_over_error
+            kept = self._kept(container_id)
+            self._start(kept)
+            del self._containers[kept.container.name]
+            kept.container = replace(kept.container, name=becomes.name)
+            kept.handed.append(becomes)
+            self._containers[becomes.name] = kept
+            return kept.container
+
+    def handed(self, container_id: str) -> list[HandOver]:
+        """What it was told to become, each time it was."""
+        with self._lock:
+            return list(self._kept(container_id).handed)
 
     def write_file(self, container_id: str, path: str, content: bytes) -> None:
         with self._up():
@@ -256,6 +223,7 @@ class FakeDriver:
 
     def remove(self, container_id: str, *, network: str | None) -> None:
         with self._up():
+            self.helpers.pop(container_id, None)
             kept = self._find(container_id)
             if kept is not None:
                 del self._containers[kept.container.name]
@@ -269,7 +237,7 @@ class FakeDriver:
                 kept.container
                 for kept in self._containers.values()
                 if kept.container.labels.get(LABEL_INSTALLATION) == installation
-            ]
+            ] + [one for one in self.helpers.values() if one.labels.get(LABEL_INSTALLATION) == installation]
 
     def networks(self, installation: str) -> list[str]:
         with self._up():
@@ -278,14 +246,6 @@ class FakeDriver:
     def remove_network(self, name: str) -> None:
         with self._up():
             self._networks.pop(name, None)
-
-    def volumes(self, installation: str) -> list[str]:
-        with self._up():
-            return [name for name, owner in self._volumes.items() if owner == installation]
-
-    def remove_volume(self, name: str) -> None:
-        with self._up():
-            self._volumes.pop(name, None)
 
     def events(self, installation: str, *, since: datetime) -> Iterator[ContainerEvent]:
         inbox: queue.SimpleQueue[ContainerEvent | EngineDown | None] = queue.SimpleQueue()
@@ -334,6 +294,9 @@ class FakeDriver:
             raise EngineDown("The engine in memory is down.")
         return self._lock
 
+    def _mounted(self) -> set[str]:
+        return {mount.volume for kept in self._containers.values() for mount in kept.spec.mounts}
+
     def _find(self, container_id: str) -> _Kept | None:
         for kept in self._containers.values():
             if container_id in (kept.container.id, kept.container.name):
@@ -345,6 +308,27 @@ class FakeDriver:
         if kept is None:
             raise ContainerGone
         return kept
+
+    def _start(self, kept: _Kept) -> None:
+        if kept.container.running:
+            return
+        joined = None if kept.spec.sandbox is None else self._kept(kept.spec.sandbox)
+        if joined is not None and not joined.container.running:
+            raise DriverError("cannot join network of a non running container")
+        self._address += 1
+        kept.container = replace(
+            kept.container,
+            state="running",
+            started_at=datetime.now(UTC),
+            finished_at=None,
+            exit_code=None,
+            address=joined.container.address
+            if joined is not None
+            else f"10.213.{self._address // 250 % 250}.{self._address % 250 + 1}",
+            pid=self._address,
+        )
+        kept.output.set_ended(False)
+        self._tell(kept, "start")
 
     def _die(self, kept: _Kept, code: int, *, oom: bool = False) -> None:
         kept.container = replace(
@@ -369,9 +353,3 @@ class FakeDriver:
         for installation, inbox in self._followers:
             if kept.container.labels.get(LABEL_INSTALLATION) == installation:
                 inbox.put(event)
-
-
-def _image(name: str) -> Image:
-    return Image(
-        id=f"sha256:{name}", tags=(name,), size_bytes=1000, created_at=datetime.now(UTC), labels={}, runs=True
-    )

@@ -25,6 +25,10 @@ LABEL_ROLE = "leasing.role"
 LABEL_LEASE = "leasing.lease"
 LABEL_NAME = "leasing.name"
 LABEL_OWNER = "leasing.owner"
+BUILDER = "builder"
+"""Role of a helper container, which never runs."""
+LABEL_COMMITS = "leasing.commits"
+"""On images that hold a suspended lease's files: from how many suspensions, in a layer each."""
 KEPT = "kept"
 """Role of an image that holds a suspended lease's files."""
 
@@ -45,6 +49,10 @@ class Engine:
     gpu_runtime: bool
     cgroup_version: int
     rootless: bool = False
+    disk_quota: str | None = None
+    """By what means volumes can be held to a size: `engine`, `loop`; None: they are only watched."""
+    sandboxes: bool = False
+    """Whether starts may join pre-made networks here (`Lifecycle.sandbox`) and still be called by their own names."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,6 +92,20 @@ class ContainerSpec:
     """Whether the image has the home and the workspace folder, owned by the user; else the driver makes them."""
     follows: str | None = None
     """A stopped container that this one goes on from: volumes without a name, which its image declares, go over."""
+    sandbox: str | None = None
+    """The sandbox whose network it joins, by name; `network` is then none of its own."""
+    waits: bool = False
+    """Started for nobody yet: it does nothing until `Lifecycle.hand_over` says what to run."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class HandOver:
+    """What a container that waits becomes. `environment` is for its command, on top of what it was created with."""
+
+    name: str
+    hostname: str
+    command: Sequence[str]
+    environment: Mapping[str, str]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,6 +173,16 @@ class Image:
     labels: Mapping[str, str]
     runs: bool = True
     """Whether it has a command of its own."""
+    entrypoint: Sequence[str] = ()
+    command: Sequence[str] = ()
+    """What a container of it runs is the entrypoint with that, or with the command that was asked for instead."""
+    layers: int = 0
+    """Each of which every look at a file may have to search; an engine allows some 125. 0 in a listing."""
+
+    @property
+    def commits(self) -> int:
+        """So many suspensions' files lie upon each other in it."""
+        return int(self.labels.get(LABEL_COMMITS) or 0)
 
     def kept_by(self, installation: str) -> bool:
         """Whether it holds the files of one of that installation's leases."""
@@ -206,8 +238,19 @@ class Lifecycle(Protocol):
         """The container's files as an image of that tag; one that has the tag already is returned as it is.
 
         Command and environment are those of the image that the container was made from: no value that only the
-        container was given is kept. Volumes are no part of it. Raises `ContainerGone`.
+        container was given is kept. Volumes are no part of it. Raises `ContainerGone`, `DiskFull`.
         """
+        ...
+
+    def flatten(self, container_id: str, *, tag: str, labels: Mapping[str, str]) -> Image:
+        """As `commit`, but all of its files in one layer, the image's own with them; the tag moves if there is one.
+
+        It copies everything, and shares nothing with other images any more. Raises `ContainerGone`, `DiskFull`.
+        """
+        ...
+
+    def written_bytes(self, container_id: str) -> int:
+        """What its own files take on disk, besides its image; looks at each. Raises `ContainerGone`."""
         ...
 
     def images(self) -> list[Image]: ...
@@ -222,6 +265,20 @@ class Lifecycle(Protocol):
 
     def start(self, container_id: str) -> Container:
         """Start (no-op if running) and return it with its address; raises `ContainerGone`, `DriverError`."""
+        ...
+
+    def sandbox(self, name: str, bridge: str, labels: Mapping[str, str]) -> Container:
+        """A network of that name held by a tiny container of that name, found or made, and running.
+
+        One container at a time joins it (`ContainerSpec.sandbox`) and is alone in it, as in a network of its own.
+        """
+        ...
+
+    def hand_over(self, container_id: str, becomes: HandOver) -> Container:
+        """Let a container that waits run a command; idempotent: one that runs it already goes on undisturbed.
+
+        If the engine stopped it meanwhile it is started first. Raises `ContainerGone`, `DriverError`.
+        """
         ...
 
     def write_file(self, container_id: str, path: str, content: bytes) -> None:
@@ -254,9 +311,22 @@ class Lifecycle(Protocol):
 
     def remove_network(self, name: str) -> None: ...
 
-    def volumes(self, installation: str) -> list[str]: ...
+    def ensure_volume(self, name: str, *, installation: str, size_bytes: int | None) -> bool:
+        """Find or make it, ready to be mounted; whether it cannot grow past its size. It grows to the size that is
+        asked, where it can, and never shrinks. Raises `DriverError` if it was there and is no more."""
+        ...
 
-    def remove_volume(self, name: str) -> None: ...
+    def volumes(self, installation: str) -> list[str]:
+        """Of this installation, those that were only begun with them."""
+        ...
+
+    def remove_volume(self, name: str) -> None:
+        """With all that is in it; done if it is gone. Raises `DriverError` while a container has it."""
+        ...
+
+    def volume_sizes(self, names: Sequence[str]) -> Mapping[str, int]:
+        """What is in each, in bytes; without those for which that cannot be said in a bounded time."""
+        ...
 
     def events(self, installation: str, *, since: datetime) -> Iterator[ContainerEvent]:
         """Replays from `since`, then follows; ends by raising `EngineDown` when the engine goes, or on `close()`."""
@@ -315,6 +385,14 @@ class Streams(Protocol):
     def exec(
         self, container_id: str, command: Sequence[str], *, tty: bool, columns: int = 80, rows: int = 24
     ) -> ExecStream: ...
+
+    def archive(self, volume: str, *, name: str, installation: str) -> LogStream:
+        """All that is in a volume, as a tar below `workspace/`, whether containers use it or not.
+
+        It is read through a helper container of that `name`, which is there until the stream is closed. Raises
+        `FilesGone` if there is no such volume.
+        """
+        ...
 
 
 class Driver(Lifecycle, Streams, Protocol):

@@ -25,6 +25,10 @@ HOME = "/home/lease"
 WORKSPACE = "/workspace"
 CA_BUNDLE = "/run/lease/ca-bundle.crt"
 INFO = "/run/lease/info.json"
+WARM, SANDBOX = "warm", "sandbox"
+"""Roles of containers that no lease has yet."""
+UNNAMED = "lease"
+"""Host name of those."""
 LABEL_ENVIRONMENT = "leasing.environment"
 """On the images of our catalogue: they have the user, its home and the workspace folder."""
 
@@ -47,8 +51,24 @@ class LeaseFacts:
     device_uuids: Sequence[str]
     workspace: str | None
     """The workspace's volume."""
+    read_only: bool = False
+    """Of the workspace."""
     follows: str | None = None
     """The stopped container whose files it goes on with; `image` is then made from that."""
+    sandbox: str | None = None
+    """The sandbox whose network it joins, by name."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class WarmFacts:
+    """What is known of a warm container when it is made. `cpus` is in cores, `memory_bytes` in bytes."""
+
+    warm_id: UUID
+    installation: str
+    image: str
+    cpus: float
+    memory_bytes: int
+    device_uuids: Sequence[str] = ()
 
 
 def build(facts: LeaseFacts, image: Image, settings: DockerSettings) -> ContainerSpec:
@@ -81,21 +101,66 @@ def build(facts: LeaseFacts, image: Image, settings: DockerSettings) -> Containe
         device_uuids=tuple(facts.device_uuids),
         prepared=LABEL_ENVIRONMENT in image.labels or image.labels.get(LABEL_ROLE) == KEPT,
         follows=facts.follows,
-        mounts=(Mount(volume=facts.workspace, target=WORKSPACE),) if facts.workspace else (),
+        sandbox=facts.sandbox,
+        mounts=(Mount(volume=facts.workspace, target=WORKSPACE, read_only=facts.read_only),) if facts.workspace else (),
     )
 
 
-def _environment(facts: LeaseFacts, settings: DockerSettings) -> dict[str, str]:
-    """The platform's defaults, then the user's, then what no user may change."""
-    defaults: dict[str, str] = {}
+def command(facts: LeaseFacts, image: Image) -> tuple[str, ...]:
+    """What its container runs, whole: as an engine would put it together."""
+    return (*image.entrypoint, *(facts.command or (image.command if image.runs else ("sleep", "infinity"))))
+
+
+def identity(facts: LeaseFacts) -> dict[str, str]:
+    """The variables that say in a container whose it is; no user may change them."""
+    return {"LEASE_ID": str(facts.lease_id), "LEASE_NAME": facts.name, "HOSTNAME": facts.name}
+
+
+def waiting(facts: WarmFacts, image: Image, settings: DockerSettings) -> ContainerSpec:
+    """A container that is started before anybody asked: a lease's in everything that cannot be changed later.
+
+    Nobody's name is in it, neither in labels nor in variables: its row says who has it, once somebody has.
+    """
+    name = names.warm(facts.installation, facts.warm_id)
+    return ContainerSpec(
+        name=name,
+        image=facts.image,
+        command=None,
+        environment=_defaults(settings) | _visible(facts.device_uuids),
+        labels={LABEL_INSTALLATION: facts.installation, LABEL_ROLE: WARM},
+        network=name,
+        bridge=names.bridge(facts.warm_id),
+        hostname=UNNAMED,
+        user=USER,
+        home=HOME,
+        working_dir=WORKSPACE,
+        cpus=facts.cpus,
+        memory_bytes=facts.memory_bytes,
+        shm_bytes=min(settings.shm_bytes, facts.memory_bytes),
+        pids_limit=settings.pids_limit,
+        device_uuids=tuple(facts.device_uuids),
+        prepared=LABEL_ENVIRONMENT in image.labels,
+        waits=True,
+    )
+
+
+def _defaults(settings: DockerSettings) -> dict[str, str]:
+    """The platform's own variables."""
+    defaults = {"HOME": HOME}
     for name in ("http_proxy", "https_proxy", "no_proxy"):
         if (value := getattr(settings, name)) is not None:
             defaults[name] = defaults[name.upper()] = value
     if settings.ca_bundle is not None:
         for name in ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "PIP_CERT", "GIT_SSL_CAINFO"):
             defaults[name] = CA_BUNDLE
-    fixed = {"LEASE_ID": str(facts.lease_id), "LEASE_NAME": facts.name}
-    if not facts.device_uuids:
-        # CUDA images ask for every device by themselves: without this they would see them all
-        fixed["NVIDIA_VISIBLE_DEVICES"] = "void"
-    return {"HOME": HOME, **defaults, **facts.env, **fixed}
+    return defaults
+
+
+def _visible(device_uuids: Sequence[str]) -> dict[str, str]:
+    # CUDA images ask for every device by themselves: without this they would see them all
+    return {} if device_uuids else {"NVIDIA_VISIBLE_DEVICES": "void"}
+
+
+def _environment(facts: LeaseFacts, settings: DockerSettings) -> dict[str, str]:
+    """The platform's defaults, then the user's, then what no user may change."""
+    return {**_defaults(settings), **facts.env, **identity(facts), **_visible(facts.device_uuids)}

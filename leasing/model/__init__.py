@@ -14,11 +14,20 @@ from leasing.model.lease import (
 )
 from leasing.model.people import RegistryCredential, Token, TokenKind, User
 from leasing.model.project import Member, Project, Quota
-from leasing.model.reclaim import Activity, Contact, Keep, Notice, Policy
+from leasing.model.reclaim import Activity, Contact, Keep, LearnedWindow, Notice, Policy
 from leasing.model.record import Event, RunSample, Signal, SignalKind, Traffic
 from leasing.model.reservation import Reservation, ReservedDevice
-from leasing.model.usage import Counting, DeviceHour, DeviceSpan, Price, RunSpan, RunUse, UsageHour
-from leasing.model.warm import Warm
+from leasing.model.usage import (
+    Counting,
+    DeviceHour,
+    DeviceSpan,
+    DeviceTotal,
+    Price,
+    RunSpan,
+    RunUse,
+    UsageHour,
+)
+from leasing.model.warm import Warm, WarmPool
 from leasing.model.workspace import Workspace, WorkspaceExport
 
 __all__ = [
@@ -31,12 +40,14 @@ __all__ = [
     "Device",
     "DeviceHour",
     "DeviceSpan",
+    "DeviceTotal",
     "DeviceUsage",
     "Event",
     "Forecast",
     "IdempotencyKey",
     "Installation",
     "Keep",
+    "LearnedWindow",
     "Lease",
     "Member",
     "Node",
@@ -62,6 +73,7 @@ __all__ = [
     "UsageHour",
     "User",
     "Warm",
+    "WarmPool",
     "Workspace",
     "WorkspaceExport",
 ]

@@ -8,7 +8,7 @@ from uuid import UUID
 from sqlalchemy import CheckConstraint, ForeignKey, Index, text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from leasing.model.base import Base, Bytes, Created, Key, one_of
+from leasing.model.base import Base, Bytes, Created, Key, Moment, one_of
 from leasing.states import WorkspaceKind
 
 
@@ -49,5 +49,22 @@ class Workspace(Base):
     measured_at: Mapped[datetime | None]
     created_at: Mapped[Created]
     last_used_at: Mapped[datetime | None]
+    warned_at: Mapped[datetime | None]
+    """When its owner was told that it is nearly full; None while it is not."""
     deleted_at: Mapped[datetime | None]
-    """Its owner deleted it; the volume goes with the next sweep, and only then the row."""
+    """Its owner deleted it; the volume goes with the next sweep of its node."""
+    removed_at: Mapped[datetime | None]
+    """When nothing of it was left on its node. The row stays, for the leases that had it."""
+
+
+class WorkspaceExport(Base):
+    """Somebody is being sent a workspace: owns the helper container that is there for it until `until`."""
+
+    __tablename__ = "workspace_export"
+
+    id: Mapped[Key]
+    workspace_id: Mapped[UUID] = mapped_column(ForeignKey("workspace.id"), index=True)
+    user_id: Mapped[UUID] = mapped_column(ForeignKey("users.id"))
+    created_at: Mapped[Created]
+    until: Mapped[Moment]
+    """Put off again and again by who streams it; past it, whoever that was is gone."""

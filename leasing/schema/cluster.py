@@ -30,6 +30,8 @@ class NodeOut(Wire):
     devices: int
     devices_free: int
     engine_version: str | None
+    disk_quota: str | None
+    """By what means a workspace's quota is enforced there: `engine`, `loop`; None: it is only watched."""
     gpu: str
     """The NVIDIA driver's version, or why there is none."""
     engine_seen_at: datetime | None

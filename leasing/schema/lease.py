@@ -9,6 +9,8 @@ from uuid import UUID
 from pydantic import AwareDatetime, ConfigDict, Field, StringConstraints, model_validator
 
 from leasing.schema.base import Request, Wire
+from leasing.schema.notice import NoticeOut
+from leasing.schema.policy import LeasePolicyOut
 from leasing.states import Priority
 
 Line = Annotated[str, StringConstraints(max_length=4096)]
@@ -50,7 +52,7 @@ class LeaseRequest(Request):
     )
     until: AwareDatetime | None = Field(None, description="The moment it ends. Not with `ttl`.")
     idle_timeout: str | None = Field(
-        None, max_length=40, description="`30m`; `never`; absent: the platform's default."
+        None, max_length=40, description="`30m`; `never`; absent: by the policy that counts for it."
     )
     command: list[Line] | None = Field(None, max_length=256, description="Absent: the image's own command.")
     on_suspend: list[Line] | None = Field(
@@ -93,7 +95,7 @@ class LeaseRequest(Request):
 
 
 class RenewRequest(Request):
-    """Extend the deadline: `ttl` is added to the present one, `until` replaces it."""
+    """Extend the deadline: `ttl` is added to the present one, `until` replaces it, neither is the usual step."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"ttl": "2h"}]})
 
@@ -102,8 +104,8 @@ class RenewRequest(Request):
 
     @model_validator(mode="after")
     def _one(self) -> RenewRequest:
-        if (self.ttl is None) == (self.until is None):
-            raise ValueError("give one of ttl and until")
+        if self.ttl is not None and self.until is not None:
+            raise ValueError("ttl and until say the same thing twice: give one of them")
         return self
 
 
@@ -211,9 +213,15 @@ class LeaseOut(Wire):
     """While it is suspended or waits to go on: what of it is kept; more is never promised."""
     kept_bytes: int | None = None
     """What its files take on its node's disk, besides its image; None where the engine does not say."""
+    reclaim_at: datetime | None = None
+    """When it will be taken back as idle; None while it is not warned of that."""
+    notices: list[NoticeOut] = []
+    """What it is warned of, the next to happen first."""
     retain_until: datetime | None = None
     """While it is suspended: when it ends and its files go; None while they stay."""
     idle: IdleOut | None
+    policy: LeasePolicyOut | None = None
+    """By what it is taken back when it is idle; None once it has ended."""
     queue: QueueOut | None
 
 
@@ -252,6 +260,8 @@ class WhyOut(Wire):
     """While it waits: when there will probably be room, by what leases usually do."""
     latest_start: datetime | None = None
     """While it waits: when there will be room by the deadlines of those before it."""
+    policy: str | None = None
+    """By what it is taken back when it is idle, in words."""
 
 
 class QueueEntryOut(Wire):

@@ -31,6 +31,7 @@ from leasing.sdk.credentials import Credentials
 from leasing.sdk.lease import Lease
 from leasing.sdk.transport import Transport, at
 from leasing.sdk.wire import ask, body, read
+from leasing.sdk.workspaces import Workspaces
 
 AGAIN_SECONDS = 0.2
 PAGE = 200
@@ -52,6 +53,7 @@ class Client:
         self.credentials = Credentials(url, token) if url and token else kept.load()
         self.transport = Transport(self.credentials)
         self.admin = Admin(self.transport)
+        self.workspaces = Workspaces(self.transport)
 
     @classmethod
     def sign_in(cls, url: str, secret: str, *, label: str = "sdk") -> Self:

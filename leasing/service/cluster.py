@@ -89,6 +89,7 @@ def nodes(session: Session, *, now: datetime) -> NodePage:
                 devices=totals.get(node.id, 0),
                 devices_free=sum(free[node.id].values()),
                 engine_version=node.engine.get("version"),
+                disk_quota=node.engine.get("disk_quota"),
                 gpu=_gpu(node),
                 engine_seen_at=node.engine_seen_at,
                 sampler_seen_at=node.sampler_seen_at,

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from leasing import names
 from leasing.errors import Conflict, NameTaken, NotAllowed, NotFound
 from leasing.gpus import WHOLE
-from leasing.model import Allocation, Lease, Member, Project, Reservation, Run, User
+from leasing.model import Allocation, Lease, Member, Project, Reservation, Run, User, Workspace
 from leasing.schema.project import (
     MemberIn,
     MemberOut,
@@ -146,6 +146,19 @@ def delete(session: Session, name: str, *, principal: Principal) -> None:
             f"Project {name} has {live} live lease{'s' if live > 1 else ''}.",
             hint="They go first: lease ls --everyone shows them, lease release NAME ends one.",
         )
+    held = list(
+        session.execute(
+            sa.select(Workspace.name)
+            .where(Workspace.project_id == project.id, Workspace.deleted_at.is_(None))
+            .order_by(Workspace.name)
+        ).scalars()
+    )
+    if held:
+        raise Conflict(
+            f"Project {name} has {len(held)} workspace{'s' if len(held) > 1 else ''}: {', '.join(held[:3])}.",
+            hint=f"Take a copy and delete it: lease workspace export {name}/{held[0]} > {held[0]}.tar, "
+            f"lease workspace rm {name}/{held[0]}",
+        )
     reserved = session.execute(
         sa.select(sa.func.count()).select_from(Reservation).where(Reservation.project_id == project.id)
     ).scalar_one()
@@ -159,6 +172,8 @@ def delete(session: Session, name: str, *, principal: Principal) -> None:
             f"The history of {kept} names project {name}.",
             hint=f"To keep people out: lease projects set {name} --closed, and lease projects remove {name} USER.",
         )
+    # what remains of deleted ones is nobody's to see
+    session.execute(sa.update(Workspace).where(Workspace.project_id == project.id).values(project_id=None))
     session.delete(project)
     session.flush()
     _record(session, project, "deleted", f"{principal.name} deleted project {name}", principal)

@@ -7,19 +7,28 @@ from datetime import datetime
 from uuid import UUID
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from leasing import names
-from leasing.errors import Conflict, IdempotencyMismatch, Invalid, NameTaken
+from leasing.errors import IdempotencyMismatch, Invalid, NameTaken
 from leasing.gpus import parse_gpu
 from leasing.model import IdempotencyKey, Lease
+from leasing.reclaim import NEVER
 from leasing.schema.lease import LeaseRequest
-from leasing.service import durations, fitting, projects, quotas, reservations, transitions, workspaces
+from leasing.service import (
+    durations,
+    fitting,
+    policies,
+    projects,
+    quotas,
+    reservations,
+    transitions,
+    workspaces,
+)
 from leasing.service.principal import Principal
 from leasing.settings.limits import LimitSettings
-from leasing.states import LeaseState, Priority
+from leasing.states import Priority
 from leasing.units import format_duration, format_size, parse_cpus, parse_duration, parse_size
 
 RESERVED_ENV = ("LEASE_", "NVIDIA_VISIBLE_DEVICES", "NVIDIA_DRIVER_CAPABILITIES")
@@ -47,6 +56,7 @@ def request(
     project = projects.to_lease_in(session, ask.project, Priority(ask.priority), principal=principal)
     lease = _from_ask(ask, principal, limits, now)
     lease.project_id = project.id
+    _check_idle(session, lease)
     gpu = parse_gpu(ask.gpu)
     lease.gpu_share = fitting.share_of_largest(session, gpu)
     quotas.check_request(session, lease, limits, now=now)
@@ -149,10 +159,11 @@ def _environment(env: dict[str, str]) -> dict[str, str]:
 
 
 def _idle(text: str | None, limits: LimitSettings) -> int | None:
+    """None: by the policy that counts for it."""
     if text is None:
-        return limits.default_idle_timeout_seconds or None
-    if text == "never":
         return None
+    if text == "never":
+        return NEVER
     seconds = parse_duration(text)
     if seconds < limits.min_idle_timeout_seconds:
         raise Invalid(
@@ -160,6 +171,22 @@ def _idle(text: str | None, limits: LimitSettings) -> int | None:
             hint="Write it like 30m, or never.",
         )
     return seconds
+
+
+def _check_idle(session: Session, lease: Lease) -> None:
+    """Raises `Invalid` if the policy that will count for the lease does not allow it the idle time that it asks for."""
+    asked = lease.idle_timeout_seconds
+    if asked is None:
+        return
+    policy = policies.for_ask(session, lease)
+    longest = policy.longest_seconds
+    if longest is not None and (asked == NEVER or asked > longest):
+        most = format_duration(longest)
+        what = "never" if asked == NEVER else format_duration(asked)
+        raise Invalid(
+            f"An idle time of {what} is more than policy {policy.policy} allows: the limit is {most}.",
+            hint=f"Ask for --idle {most} at most, or leave --idle out: {format_duration(policy.window_seconds)}.",
+        )
 
 
 def _fingerprint(ask: LeaseRequest) -> str:

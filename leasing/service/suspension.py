@@ -120,6 +120,7 @@ def rest(session: Session, lease: Lease, cause: Cause, *, now: datetime, actor: 
     rule = policies.effective(session, [lease])[lease.id]
     keep = timedelta(seconds=rule.retention_seconds)
     lease.retain_until = now + keep if keep else None
+    lease.kept_bytes = None
     transitions.move(session, lease, LeaseState.SUSPENDED, cause, now=now, actor=actor, message=message)
 
 

@@ -40,9 +40,9 @@ from leasing.schema.lease import (
     RequestOut,
     WhyOut,
 )
-from leasing.service import device_memory, forecasts, suspension
+from leasing.service import device_memory, forecasts, notices, policymaking, suspension
 from leasing.service.principal import Principal
-from leasing.states import Goal, LeaseState, Priority, SuspendReason, Verdict
+from leasing.states import LIVE, Goal, LeaseState, Priority, SuspendReason, Verdict
 from leasing.units import format_duration
 
 MAX_PAGE = 500
@@ -159,6 +159,7 @@ def why(session: Session, lease: Lease, *, now: datetime) -> WhyOut:
     return WhyOut(
         state=lease.state,
         summary=_summary(lease, position, now),
+        policy=policymaking.for_leases(session, [lease])[lease.id].said if lease.state in LIVE else None,
         position=position,
         blockers=lease.blockers if position else [],
         expected_start=lease.expected_start if position else None,
@@ -206,6 +207,8 @@ def _leases_out(
     named = _names(session, leases)
     placed = [lease.id for lease in leases if lease.state not in UNPLACED]
     runs, devices, warnings = _places(session, placed, now)
+    warned = notices.standing(session, leases, now=now)
+    ruled = policymaking.for_leases(session, [lease for lease in leases if lease.state != LeaseState.ENDED])
     return [
         LeaseOut(
             id=lease.id,
@@ -230,6 +233,8 @@ def _leases_out(
             oom_killed=lease.oom_killed,
             last_log=lease.last_log,
             warning=warnings.get(lease.id),
+            reclaim_at=lease.reclaim_at,
+            notices=warned.get(lease.id, []),
             device_fault=lease.device_fault or None,
             suspend_reason=lease.suspend_reason,
             suspended_at=lease.suspended_at,
@@ -237,6 +242,7 @@ def _leases_out(
             kept_bytes=lease.kept_bytes,
             retain_until=lease.retain_until,
             idle=_idle(lease, now),
+            policy=ruled.get(lease.id),
             queue=QueueOut(
                 position=named[lease.id].position,
                 expected_start=lease.expected_start,

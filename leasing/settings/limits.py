@@ -17,6 +17,14 @@ class LimitSettings(BaseSettings):
     max_ttl_seconds: int = Field(
         default=7 * 86400, ge=60, description="The longest a lease may be asked or extended for, from now."
     )
+    extend_seconds: int = Field(
+        default=2 * 3600,
+        ge=60,
+        description="lease extend without a time, and one click on a warning, extend by so much.",
+    )
+    extend_retention_seconds: int = Field(
+        default=3 * 86400, ge=60, description="The same for the files of a suspended lease."
+    )
     devices_per_user: int = Field(
         default=8, ge=0, description="Devices one user's live leases may hold or wait for together."
     )
@@ -31,11 +39,6 @@ class LimitSettings(BaseSettings):
         default=16 * 1024**2, ge=6 * 1024**2, description="The least memory a lease may ask, in bytes."
     )
     default_image: str = Field(default="base", description="Environment or image of a lease that names none.")
-    default_idle_timeout_seconds: int = Field(
-        default=0,
-        ge=0,
-        description="A lease that names no idle time is reclaimed after so long idle; 0: never.",
-    )
     min_idle_timeout_seconds: int = Field(
         default=60, ge=1, description="The shortest idle time a lease may ask, in seconds."
     )
@@ -43,6 +46,17 @@ class LimitSettings(BaseSettings):
         default=30 * 86400,
         ge=60,
         description="A suspended lease's files may be kept for so long from now, if its owner extends that.",
+    )
+    workspaces_per_user: int = Field(
+        default=20, ge=0, description="Workspaces that one user may have made, the projects' with them."
+    )
+    default_workspace_bytes: int = Field(
+        default=50 * 1024**3,
+        ge=0,
+        description="Quota of a workspace that is made without one, bytes; 0: none.",
+    )
+    max_workspace_bytes: int = Field(
+        default=1024**4, ge=16 * 1024**2, description="The largest quota of a workspace that is no admin's."
     )
     max_reservation_seconds: int = Field(
         default=7 * 86400, ge=60, description="The longest that devices may be reserved for, in seconds."

@@ -40,18 +40,25 @@ class SchedulerSettings(BaseSettings):
         le=600,
         description="A lease's on-suspend command has so long before it is cut off; its devices are held meanwhile.",
     )
+    flatten_after: int = Field(
+        default=20,
+        ge=1,
+        le=60,
+        description="After so many suspensions a lease's files are made one layer again, while it rests.",
+    )
     orphan_grace_seconds: float = Field(
         default=60.0, ge=0, description="A container without a live lease is removed after so long."
-    )
-    idle_window_seconds: int = Field(
-        default=900,
-        ge=60,
-        description="Window of the idle verdict shown for leases that have no idle time-out.",
     )
     image_keep_hours: float = Field(
         default=72.0,
         ge=0,
         description="An image that leases used is kept so long after its last use if disk runs low.",
+    )
+    workspaces_seconds: float = Field(
+        default=10.0, gt=0, description="Between two looks after workspaces: deleted ones go, use is noted."
+    )
+    workspace_measure_seconds: float = Field(
+        default=600.0, gt=0, description="A workspace in use is measured so often."
     )
     disk_reserve_bytes: int = Field(
         default=2 * 1024**3,
@@ -70,9 +77,6 @@ class SchedulerSettings(BaseSettings):
     )
     preemption: bool = Field(
         default=True, description="Preemptible leases are suspended for leases that come before them."
-    )
-    protected_seconds: int = Field(
-        default=600, ge=0, description="A preemptible lease is left alone for so long after each start."
     )
     device_lost_seconds: float = Field(
         default=30.0,

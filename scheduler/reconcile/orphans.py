@@ -12,8 +12,8 @@ from leasing import names
 from leasing.database import Sessions
 from leasing.drivers.protocol import Lifecycle
 from leasing.errors import DriverError, EngineDown
-from leasing.model import Lease, Run
-from leasing.service import events
+from leasing.model import Lease, Run, Warm
+from leasing.service import events, exports
 from leasing.states import LeaseState
 
 log = logging.getLogger(__name__)
@@ -65,14 +65,22 @@ class Orphans:
                     Lease.kept_node_id == node_id, Lease.state != LeaseState.ENDED
                 )
             ).scalars()
-            return {name for name in kept if name is not None} | {
-                name
-                for lease_id, generation in runs
-                for name in (
-                    names.container(self._installation, lease_id, generation),
-                    names.network(self._installation, lease_id),
-                )
-            }
+            warm = session.execute(sa.select(Warm.id).where(Warm.node_id == node_id)).scalars()
+            ready = {names.warm(self._installation, one) for one in warm}
+            sent = {names.export(self._installation, one) for one in exports.live(session)}
+            return (
+                ready
+                | sent
+                | {name for name in kept if name is not None}
+                | {
+                    name
+                    for lease_id, generation in runs
+                    for name in (
+                        names.container(self._installation, lease_id, generation),
+                        names.network(self._installation, lease_id),
+                    )
+                }
+            )
 
     def _remove(self, engine: Lifecycle, name: str, network: bool) -> bool:
         try:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,12 @@ METHODS = {
     "list_quotas": Client.quotas,
     "set_quota": "admin.set_quota",
     "clear_quota": "admin.clear_quota",
+    "list_workspaces": "workspaces.list",
+    "create_workspace": "workspaces.create",
+    "show_workspace": "workspaces.show",
+    "change_workspace": "workspaces.set",
+    "delete_workspace": "workspaces.delete",
+    "export_workspace": "workspaces.export",
     "list_nodes": Client.nodes,
     "change_node": "admin.change_node",
     "list_devices": Client.devices,
@@ -64,6 +71,10 @@ METHODS = {
     "list_tokens": Client.tokens,
     "create_token": Client.create_token,
     "revoke_token": Client.revoke_token,
+    "list_policies": "admin.policies",
+    "show_policy": "admin.policy",
+    "set_policy": "admin.set_policy",
+    "remove_policy": "admin.remove_policy",
     "list_registries": "admin.registries",
     "store_registry": "admin.add_registry",
     "remove_registry": "admin.remove_registry",
@@ -87,7 +98,7 @@ def test_every_operation_has_a_method_or_a_reason_for_none(api: Served) -> None:
     with Client(api.url, "any") as client:
         for method in METHODS.values():
             if isinstance(method, str):
-                assert callable(getattr(client.admin, method.removeprefix("admin.")))
+                assert callable(attrgetter(method)(client))
 
 
 def test_a_lease_from_asking_to_its_end(cluster: Cluster, ada: Client) -> None:

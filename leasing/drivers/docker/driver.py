@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -20,11 +21,16 @@ from leasing.drivers import spec as lease_spec
 from leasing.drivers.docker import convert, files
 from leasing.drivers.docker.commands import Commands
 from leasing.drivers.docker.connection import POOL, Connection
+from leasing.drivers.docker.handover import WAITS, HandOvers, call_it
 from leasing.drivers.docker.images import Images
+from leasing.drivers.docker.keeping import Keeping
 from leasing.drivers.docker.networks import Networks
+from leasing.drivers.docker.sandboxes import Sandboxes
 from leasing.drivers.docker.streams import Streams
+from leasing.drivers.docker.volumes import Volumes
 from leasing.drivers.protocol import (
     LABEL_INSTALLATION,
+    LABEL_NAME,
     Container,
     ContainerEvent,
     ContainerSpec,
@@ -37,7 +43,7 @@ from leasing.settings.docker import DockerSettings
 ACTIONS = ("start", "die", "oom", "destroy")
 
 
-class DockerDriver(Images, Streams, Commands):
+class DockerDriver(Images, Keeping, Streams, Commands, Volumes, HandOvers, Sandboxes):
     """One Docker Engine. Thread-safe; calls from many threads run side by side."""
 
     def __init__(self, address: str, settings: DockerSettings) -> None:
@@ -56,6 +62,7 @@ class DockerDriver(Images, Streams, Commands):
         with self._connection.fresh(10) as client:
             info = client.info()
             epoch = _epoch(client)
+            quota = self.disk_quota(client, info)
         local = self._connection.address.startswith("unix://")
         return Engine(
             version=info["ServerVersion"],
@@ -66,6 +73,9 @@ class DockerDriver(Images, Streams, Commands):
             gpu_runtime="nvidia" in (info.get("Runtimes") or {}),
             cgroup_version=int(info.get("CgroupVersion") or 1),
             rootless=any("rootless" in option for option in info.get("SecurityOptions") or ()),
+            # their host names are set from outside, by who shares the engine's machine
+            sandboxes=local and os.geteuid() == 0 and Path(info["DockerRootDir"]).is_dir(),
+            disk_quota=quota,
         )
 
     def epoch(self) -> str | None:
@@ -75,7 +85,12 @@ class DockerDriver(Images, Streams, Commands):
     def create(self, spec: ContainerSpec) -> Created:
         with self._connection.call() as client:
             labels = dict(spec.labels)
-            network = self._beside.submit(self._networks.create, client, spec.network, spec.bridge, labels)
+            if spec.sandbox is not None:  # up already, unless the engine was restarted
+                network: Future[Any] = self._beside.submit(client.start, spec.sandbox)
+            else:
+                network = self._beside.submit(
+                    self._networks.create, client, spec.network, spec.bridge, labels
+                )
             made = False
             try:
                 container_id, made = self._create(client, spec)
@@ -91,7 +106,10 @@ class DockerDriver(Images, Streams, Commands):
     def start(self, container_id: str) -> Container:
         with self._connection.call() as client:
             client.start(container_id)  # 304, already running, is no error
-            return convert.container(client.inspect_container(container_id))
+            facts = client.inspect_container(container_id)
+            if _joined(facts) is not None:
+                call_it(facts, facts["Config"]["Labels"][LABEL_NAME])
+            return _seen(client, facts)
 
     def write_file(self, container_id: str, path: str, content: bytes) -> None:
         with self._connection.call() as client:
@@ -100,7 +118,7 @@ class DockerDriver(Images, Streams, Commands):
     def inspect(self, container_id: str) -> Container | None:
         with self._connection.call() as client:
             try:
-                return convert.container(client.inspect_container(container_id))
+                return _seen(client, client.inspect_container(container_id))
             except NotFound:
                 return None
 
@@ -132,15 +150,6 @@ class DockerDriver(Images, Streams, Commands):
     def remove_network(self, name: str) -> None:
         with self._connection.call() as client:
             self._networks.remove(client, name)
-
-    def volumes(self, installation: str) -> list[str]:
-        with self._connection.call() as client:
-            found = client.volumes(filters={"label": f"{LABEL_INSTALLATION}={installation}"})
-        return [facts["Name"] for facts in found["Volumes"] or ()]
-
-    def remove_volume(self, name: str) -> None:
-        with self._connection.call() as client, contextlib.suppress(NotFound):
-            client.remove_volume(name)
 
     def events(self, installation: str, *, since: datetime) -> Iterator[ContainerEvent]:
         # a client of its own: the stream has no time-out, and is cut by close()
@@ -192,8 +201,11 @@ class DockerDriver(Images, Streams, Commands):
             made = client.create_container(
                 spec.image,
                 command=list(spec.command) if spec.command else None,
+                entrypoint=list(WAITS) if spec.waits else None,
+                stdin_open=spec.waits,
+                detach=True,  # its input stays open when whoever spoke to it leaves
                 name=spec.name,
-                hostname=spec.hostname,
+                hostname=None if spec.sandbox else spec.hostname,
                 user=spec.user,
                 environment=dict(spec.environment),
                 labels=dict(spec.labels),
@@ -223,7 +235,7 @@ class DockerDriver(Images, Streams, Commands):
             )
         ]
         return client.create_host_config(
-            network_mode=spec.network,
+            network_mode=f"container:{spec.sandbox}" if spec.sandbox else spec.network,
             nano_cpus=round(spec.cpus * 1e9),
             mem_limit=spec.memory_bytes,
             memswap_limit=spec.memory_bytes,
@@ -267,7 +279,7 @@ class DockerDriver(Images, Streams, Commands):
             if container_made:
                 client.remove_container(spec.name, v=True, force=True)
         with contextlib.suppress(APIError):
-            if network_made:
+            if network_made and spec.sandbox is None:
                 client.remove_network(spec.network)
 
 
@@ -283,6 +295,24 @@ def _bundle(path: Path) -> bytes:
             f"The certificates at {path} cannot be read: {error.strerror}.",
             hint="LEASING_DOCKER_CA_BUNDLE names that file.",
         ) from error
+
+
+def _joined(facts: Mapping[str, Any]) -> str | None:
+    """The sandbox whose network a container joined."""
+    kind, _, other = facts["HostConfig"]["NetworkMode"].partition(":")
+    return other if kind == "container" else None
+
+
+def _seen(client: docker.APIClient, facts: Mapping[str, Any]) -> Container:
+    """From an inspection; the address of one that joined a sandbox is the sandbox's."""
+    found = convert.container(facts)
+    sandbox = _joined(facts)
+    if sandbox is None or not found.running:
+        return found
+    try:
+        return replace(found, address=convert.container(client.inspect_container(sandbox)).address)
+    except NotFound:
+        return found
 
 
 def _volume_labels(spec: ContainerSpec) -> dict[str, str]:
