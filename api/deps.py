@@ -18,6 +18,7 @@ from leasing.service.people import SignedIn
 from leasing.service.principal import Principal
 from leasing.settings.core import CoreSettings
 from leasing.settings.limits import LimitSettings
+from leasing.settings.notify import NotifySettings
 
 COOKIE = "leasing_session"
 SAFE = ("GET", "HEAD", "OPTIONS")
@@ -124,5 +125,11 @@ async def limits(request: Request) -> LimitSettings:
     return settings
 
 
+async def notify(request: Request) -> NotifySettings:
+    settings: NotifySettings = request.app.state.notify
+    return settings
+
+
 Core = Annotated[CoreSettings, Depends(core)]
+Notify = Annotated[NotifySettings, Depends(notify)]
 Limits = Annotated[LimitSettings, Depends(limits)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 import os
 from pathlib import Path
 
@@ -25,6 +26,12 @@ def key(path: Path) -> Fernet:
         return Fernet(path.read_bytes().strip())
     except ValueError as error:
         raise HostError(f"{path} is not a key.", hint="Restore it from a backup, or remove it.") from error
+
+
+def signing_key(path: Path, purpose: str) -> bytes:
+    """A key made of the installation's own, good for that purpose only."""
+    key(path)
+    return hmac.digest(path.read_bytes().strip(), f"leasing:{purpose}".encode(), "sha256")
 
 
 def unseal(fernet: Fernet, sealed: bytes) -> str:

@@ -24,6 +24,7 @@ from leasing.settings.device_memory import DeviceMemorySettings
 from leasing.settings.docker import DockerSettings
 from leasing.settings.notify import NotifySettings
 from leasing.settings.scheduler import SchedulerSettings
+from leasing.settings.warm import WarmSettings
 from leasing.settings.usage import UsageSettings
 from scheduler import planning
 from scheduler.delivery.postman import Keys, Postman
@@ -46,6 +47,7 @@ from scheduler.reconcile import (
 from scheduler.reconcile.devices import LostDevices
 from scheduler.reconcile.follow import Follower
 from scheduler.reconcile.orphans import Orphans
+from scheduler.reconcile.warm import Keeper
 from scheduler.reconcile.outbox import Outbox
 from scheduler.reconcile.verdicts import Verdicts
 from scheduler.reconcile.workspaces import Workspaces
@@ -63,6 +65,10 @@ WORK_REST_SECONDS = 0.02
 """Between two looks for work: leases released together are taken up together."""
 FOLLOW_REST_SECONDS = 0.1
 """Between two comparisons with an engine, and between two rounds of notices: nobody waits for them."""
+
+
+WARM_REST_SECONDS = 1.0
+"""Between two rounds of refilling what is kept ready: whoever starts comes first."""
 
 
 class Scheduler:
@@ -93,9 +99,11 @@ class Scheduler:
             self._installation = installation.get_or_create(session)
             self._part = parts.join(session, ROLE)
         self._fleet = Fleet(self._sessions, connect)
+        images_of = Images(logins)
+        self._keeper = Keeper(self._sessions, images_of, self._installation, WarmSettings(), settings, docker)
         self._workers = Workers(
             self._sessions,
-            Starter(self._sessions, self._fleet, Images(logins), settings, docker),
+            Starter(self._sessions, self._fleet, images_of, settings, docker),
             Stopper(self._sessions, self._fleet, settings),
             installation=self._installation,
             owner=f"{socket.gethostname()}:{os.getpid()}",
@@ -131,6 +139,9 @@ class Scheduler:
         self._notices = Loop(
             "notices", self._tell, interval=settings.reconcile_seconds, rest=FOLLOW_REST_SECONDS
         )
+        self._warm = Loop(
+            "warm", self._keep_ready, interval=settings.reconcile_seconds, rest=WARM_REST_SECONDS
+        )
         self._post = Loop("outbox", self._outbox.run_once, interval=settings.reconcile_seconds)
         self._loops = Group(
             [
@@ -140,6 +151,7 @@ class Scheduler:
                 self._reclaim,
                 self._compare,
                 self._notices,
+                self._warm,
                 self._post,
                 Loop("keeps", self._keep, interval=settings.reconcile_seconds),
                 Loop("usage", self._count_usage, interval=settings.reconcile_seconds),
@@ -219,6 +231,7 @@ class Scheduler:
         if self._workers.more:
             self._work.wake()
         if not self._workers.busy:
+            self._warm.wake()
             self._notices.wake()
             self._compare.wake()  # a container may have ended before its row said that it runs
 
@@ -253,6 +266,13 @@ class Scheduler:
                 )
             except EngineDown as error:
                 log.info("not compared node=%s error=%s", node_id, error)
+
+    def _keep_ready(self) -> None:
+        for node_id, facts in list(self._answered.items()):
+            try:
+                self._keeper.run_once(self._fleet.engine(node_id), node_id, facts)
+            except EngineDown as error:
+                log.info("nothing kept ready node=%s error=%s", node_id, error)
 
     def _sweep(self) -> None:
         for node_id in list(self._answered):

@@ -10,7 +10,7 @@ from starlette.responses import RedirectResponse, Response
 
 from api import problems
 from leasing.errors import NotSignedIn
-from web import calendar, leases, machines, signin
+from web import calendar, extend, leases, machines, signin
 from web.guard import Guard
 
 STATIC = Path(__file__).parent / "static"
@@ -19,7 +19,7 @@ STATIC = Path(__file__).parent / "static"
 def mount(app: FastAPI) -> None:
     """Pages at `/`; someone who is not signed in is shown where to."""
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
-    for part in (signin, leases, machines, calendar):
+    for part in (signin, extend, leases, machines, calendar):
         app.include_router(part.router, include_in_schema=False)
     app.add_middleware(Guard)
 

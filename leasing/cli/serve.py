@@ -38,16 +38,18 @@ from leasing.host.supervisor import Child, Supervisor
 from leasing.model import TokenKind
 from leasing.schema.cluster import EnvironmentOut
 from leasing.sdk import credentials
-from leasing.secrets import key
-from leasing.service import cluster, installation, people, registries
+from leasing.secrets import key, signing_key
+from leasing.service import cluster, installation, links, people, registries
 from leasing.settings.core import CoreSettings
 from leasing.settings.docker import DockerSettings
 from leasing.settings.firewall import FirewallSettings
 from leasing.settings.gateway import GatewaySettings
 from leasing.settings.limits import LimitSettings
 from leasing.settings.node import NodeSettings
+from leasing.settings.notify import NotifySettings
 from leasing.settings.scheduler import SchedulerSettings
 from monitoring import collector, node
+from scheduler.delivery.postman import Keys
 from scheduler.process import Scheduler
 
 log = logging.getLogger("leasing.serve")
@@ -106,6 +108,7 @@ def _part(role: str, settings: CoreSettings, stop: threading.Event) -> None:
         url=url,
         connect=_Drivers(docker).connect,
         metrics=collector.render,
+        notify=NotifySettings(),
         catalogue=[
             EnvironmentOut(
                 name=one.name, title=one.title, description=one.description, reference=one.reference, ready=False,
@@ -133,6 +136,9 @@ def _scheduler(url: str, settings: CoreSettings, docker: DockerSettings) -> Sche
         settings=SchedulerSettings(),
         docker=docker,
         guard=_guard,
+        notify=NotifySettings(),
+        pages=settings.url,
+        keys=Keys(fernet, signing_key(settings.secret_key_file(), links.PURPOSE)),
     )
 
 

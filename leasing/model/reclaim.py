@@ -26,7 +26,7 @@ class Policy(Base):
         one_of("action", ReclaimAction, nullable=True),
         CheckConstraint("num_nonnulls(project_id, environment, lease_id) <= 1", name="subject"),
         CheckConstraint(
-            "window_seconds > 0 AND longest_seconds > 0 AND grace_seconds >= 0 AND protected_seconds >= 0 "
+            "window_seconds >= 0 AND longest_seconds > 0 AND grace_seconds >= 0 AND protected_seconds >= 0 "
             "AND retention_seconds >= 0",
             name="seconds",
         ),
@@ -46,7 +46,7 @@ class Policy(Base):
     lease_id: Mapped[UUID | None] = mapped_column(ForeignKey("lease.id", ondelete="CASCADE"), unique=True)
     action: Mapped[str | None]
     window_seconds: Mapped[int | None]
-    """Quiet for so long is idle, for leases that do not say otherwise."""
+    """Quiet for so long is idle, for leases that do not say otherwise; 0: never."""
     learned: Mapped[bool] = mapped_column(server_default=text("false"))
     """The window is learned from how such leases were used, and is `window_seconds` at most."""
     longest_seconds: Mapped[int | None]
@@ -65,6 +65,21 @@ class Policy(Base):
     """A suspended lease keeps its files for so long; 0 is for ever."""
     created_at: Mapped[Created]
     updated_at: Mapped[Created]
+
+
+class LearnedWindow(Base):
+    """What such leases under one policy have taught: the window that would have returned most of their idle time."""
+
+    __tablename__ = "learned_window"
+
+    policy_id: Mapped[UUID] = mapped_column(ForeignKey("policy.id", ondelete="CASCADE"), primary_key=True)
+    owner_id: Mapped[UUID] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), primary_key=True)
+    project_id: Mapped[UUID] = mapped_column(ForeignKey("project.id", ondelete="CASCADE"), primary_key=True)
+    environment: Mapped[str] = mapped_column(primary_key=True)
+    window_seconds: Mapped[int]
+    gaps: Mapped[int]
+    """So many idle gaps it was learned from, those of others with them."""
+    learned_at: Mapped[Moment]
 
 
 class Keep(Base):
@@ -109,7 +124,7 @@ class Notice(Base):
         Index(
             "ix_notice_due",
             "retry_at",
-            postgresql_where=text("delivered_at IS NULL AND given_up_at IS NULL"),
+            postgresql_where=text("delivered_at IS NULL AND given_up_at IS NULL AND voided_at IS NULL"),
         ),
         Index("ix_notice_lease_id", "lease_id", "created_at"),
     )
@@ -122,6 +137,7 @@ class Notice(Base):
     """So long before the deadline."""
     channel: Mapped[str]
     message: Mapped[str]
+    """What will be done, without when: `train is idle and will be suspended`."""
     created_at: Mapped[Created]
     retry_at: Mapped[Moment] = mapped_column(server_default=text("now()"))
     """When it is to be delivered, or tried again."""
@@ -129,7 +145,9 @@ class Notice(Base):
     claim_until: Mapped[datetime | None]
     delivered_at: Mapped[datetime | None]
     given_up_at: Mapped[datetime | None]
-    """Tried often enough, or void: the deadline moved before it was sent."""
+    """Tried often enough."""
+    voided_at: Mapped[datetime | None]
+    """The deadline moved before it was sent."""
     error: Mapped[str] = mapped_column(server_default="")
 
 
@@ -145,4 +163,10 @@ class Contact(Base):
     sealed_address: Mapped[bytes] = mapped_column(LargeBinary)
     shown: Mapped[str]
     """The address without its secrets, for people."""
+    test_asked_at: Mapped[datetime | None]
+    """When a message was asked for that tries it; None once one was sent, or could not be."""
+    told_at: Mapped[datetime | None]
+    """When something last reached it."""
+    error: Mapped[str] = mapped_column(server_default="")
+    """Why the last try did not; empty once one did."""
     created_at: Mapped[Created]

@@ -10,8 +10,9 @@ from sqlalchemy.orm import Session
 
 from leasing.errors import Gone, NotAllowed, NotFound, NotFree
 from leasing.model import Lease
+from leasing.schema.keep import KeepRequest
 from leasing.schema.lease import RenewRequest
-from leasing.service import calendar, durations, events, quotas, suspension, transitions
+from leasing.service import calendar, durations, events, extending, keeps, quotas, suspension, transitions
 from leasing.service.principal import Principal
 from leasing.settings.limits import LimitSettings
 from leasing.states import STOPPABLE, Cause, EndReason, Goal, LeaseState
@@ -76,8 +77,9 @@ def renew(
 ) -> None:
     """Move the deadline; of a suspended lease, how long its files are kept. The caller holds the row's lock.
 
-    Raises `Gone` once the lease ends, `Invalid` past the longest time allowed or in the past, `NotFree` past the start
-    of a reservation of something that it has, `OverQuota`.
+    An `ask` that names no time is one for the platform's usual step. One that looks idle is kept for as long as it is
+    extended by, or it would be taken back all the same. Raises `Gone` once the lease ends, `Invalid` past the longest
+    time allowed or in the past, `NotFree` past the start of a reservation of something that it has, `OverQuota`.
     """
     state = LeaseState(lease.state)
     if state in (LeaseState.STOPPING, LeaseState.ENDED):
@@ -85,10 +87,18 @@ def renew(
             f"Lease {lease.name!r} is {state}: {lease.message or 'it is over'}.",
             hint=f"Start anew: lease up {lease.name}",
         )
+    quiet = state is LeaseState.RUNNING and lease.idle_since is not None
+    if ask.ttl is None and ask.until is None:
+        step = extending.usual_step(lease, limits, now)
+        if quiet and lease.ends_at is not None and lease.ends_at - now >= timedelta(seconds=step):
+            _keep(session, lease, step, principal=principal, now=now)
+            return
+        ask = RenewRequest(ttl=f"{step}s")
     if state is LeaseState.SUSPENDED:
         more = parse_duration(ask.ttl) if ask.ttl is not None else None
         suspension.retain(session, lease, more, ask.until, principal=principal, limits=limits, now=now)
         return
+    ends_at = lease.ends_at or lease.until or now
     if lease.ends_at is None and ask.ttl is not None and lease.ttl_seconds is not None:
         seconds = durations.within(lease.ttl_seconds + parse_duration(ask.ttl), limits)
         _check_calendar(session, lease, now + timedelta(seconds=seconds), now)
@@ -96,10 +106,10 @@ def renew(
         lease.ttl_seconds = seconds
         said = f"to run {format_duration(lease.ttl_seconds)}"
     else:
-        base = lease.ends_at or lease.until or now
-        ends_at = (
-            ask.until if ask.until is not None else base + timedelta(seconds=parse_duration(ask.ttl or ""))
-        )
+        if ask.until is not None:
+            ends_at = ask.until
+        else:
+            ends_at += timedelta(seconds=parse_duration(ask.ttl or ""))
         durations.check_end(ends_at, limits, now)
         _check_calendar(session, lease, ends_at, now)
         quotas.check_renewal(session, lease, ends_at, limits, now=now)
@@ -115,6 +125,15 @@ def renew(
         actor=principal.actor,
         lease_id=lease.id,
     )
+    if quiet:
+        added = parse_duration(ask.ttl) if ask.ttl is not None else int((ends_at - now).total_seconds())
+        _keep(session, lease, max(1, added), principal=principal, now=now)
+
+
+def _keep(session: Session, lease: Lease, seconds: int, *, principal: Principal, now: datetime) -> None:
+    """It is not taken back as idle before that time is over."""
+    keeps.ask(session, lease, KeepRequest(ttl=f"{seconds}s"), principal=principal, now=now)
+    lease.reclaim_at = None
 
 
 def _check_calendar(session: Session, lease: Lease, until: datetime, now: datetime) -> None:
