@@ -25,6 +25,7 @@ from leasing.model import (
 )
 from leasing.model import Device as DeviceRow
 from leasing.model import Node as NodeRow
+from leasing.service import policies
 from leasing.service.cluster import unfit
 from leasing.states import DeviceHealth, LeaseState, NodeHealth, NodeIntent, ReservationState
 from leasing.units import format_size
@@ -50,6 +51,16 @@ class _Condition(NamedTuple):
     sampled_at: datetime | None
     cleared_at: datetime | None
     foreign_since: datetime | None
+
+
+class _Governed(NamedTuple):
+    """What decides which policy counts for a lease."""
+
+    id: UUID
+    owner_id: UUID
+    project_id: UUID
+    image: str
+    idle_timeout_seconds: int | None
 
 
 # Made once, and not in each pass: to put a statement together costs as much as to run it.
@@ -163,17 +174,22 @@ def yielding(session: Session, held: Mapping[UUID, Held]) -> list[Yielding]:
     """The running leases that may be suspended for others; `held` is what each lease holds."""
     rows = session.execute(
         sa.select(
-            Lease.id, Lease.name, Project.name, Lease.priority, Run.started_at, *ASKED,
+            Lease.id, Lease.owner_id, Lease.project_id, Lease.image, Lease.idle_timeout_seconds,
+            Lease.name, Project.name, Lease.priority, Run.started_at, *ASKED,
         )
         .join(Project, Project.id == Lease.project_id)
         .join(Run, sa.and_(Run.lease_id == Lease.id, Run.released_at.is_(None)))
         .where(Lease.state == LeaseState.RUNNING, Lease.preemptible)
-    )  # fmt: skip
+    ).all()  # fmt: skip
+    rules = policies.effective(session, [_Governed(*row[:5]) for row in rows])
     return [
-        Yielding(lease_id, name, held[lease_id], project, priority, since, _request(*asked).worth)
-        for lease_id, name, project, priority, since, *asked in rows
+        Yielding(
+            lease_id, name, held[lease_id], project, priority, since, _request(*asked).worth,
+            timedelta(seconds=rules[lease_id].protected_seconds),
+        )
+        for lease_id, _, _, _, _, name, project, priority, since, *asked in rows
         if since is not None
-    ]
+    ]  # fmt: skip
 
 
 def held(session: Session, now: datetime) -> dict[UUID, Held]:

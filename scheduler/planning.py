@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import timedelta
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
@@ -45,7 +44,6 @@ def run_once(
             fair_share=settings.fair_share,
             backfill=settings.backfill,
             preemption=settings.preemption,
-            protected=timedelta(seconds=settings.protected_seconds),
         )
         made = plan(snapshot, policy, explain=False)
         if made.blockers:  # only where somebody has to wait does it matter when others leave

@@ -99,6 +99,8 @@ def why(name: Name, json: Json = False) -> None:
         print(f"It is expected to start {start}.")
     for blocker in found["blockers"]:
         print(f"{show.GAP}- {blocker}")
+    if found.get("policy"):
+        print(f"By {found['policy']}.")
 
 
 def logs(
@@ -320,6 +322,6 @@ def _outcome(lease: Lease) -> Iterator[tuple[str, str]]:
     if lease["exit_code"] is not None:
         yield "exit code", f"{lease['exit_code']}{' (out of memory)' if lease['oom_killed'] else ''}"
     if lease["idle"] is not None:
-        allowed = lease["request"]["idle_timeout_seconds"]
-        limit = f"; taken back after {format_duration(allowed)}" if allowed else ""
-        yield "activity", f"{lease['idle']['verdict']}: {lease['idle']['reason']}{limit}"
+        yield "activity", f"{lease['idle']['verdict']}: {lease['idle']['reason']}"
+    if lease.get("policy"):
+        yield "idle", lease["policy"]["said"]

@@ -9,6 +9,7 @@ from leasing.schema.cluster import DevicePage, DeviceStateOut, NodeOut, NodePage
 from leasing.schema.history import HistoryPage
 from leasing.schema.lease import EventOut, EventPage
 from leasing.schema.people import UserOut, UserPage
+from leasing.schema.policy import PolicyIn, PolicyOut, PolicyPage
 from leasing.schema.project import ProjectIn, ProjectOut, ProjectPatch, QuotaIn, QuotaOut
 from leasing.sdk.transport import Transport, at
 from leasing.sdk.wire import ask, body
@@ -84,6 +85,26 @@ class Admin:
     def clear_quota(self, subject: str) -> None:
         """Users then have the platform's defaults, projects no limit. Raises `NotFound`, `Invalid`."""
         self._transport.call("DELETE", _quota(subject))
+
+    def policies(self) -> list[PolicyOut]:
+        """How leases are taken back, the most general first; the platform's own where none is for all."""
+        return ask(self._transport, PolicyPage, "GET", "/policies").items
+
+    def policy(self, name: str) -> PolicyOut:
+        """Raises `NotFound`."""
+        return ask(self._transport, PolicyOut, "GET", at("policies", name))
+
+    def set_policy(self, name: str, **terms: Any) -> PolicyOut:
+        """Make it or set it anew, whole: the fields of `PolicyIn`; what is left out is as the platform's own.
+
+        Raises `Invalid`, `NotFound` for whom it is for, `Gone` for a lease that is over, and `Conflict` if another
+        policy is for the same.
+        """
+        return ask(self._transport, PolicyOut, "PUT", at("policies", name), json=body(PolicyIn, terms))
+
+    def remove_policy(self, name: str) -> None:
+        """The next more general one counts at once. Raises `NotFound`."""
+        self._transport.call("DELETE", at("policies", name))
 
     def registries(self) -> list[RegistryOut]:
         """Which logins at private image registries there are; never their secrets."""

@@ -2,46 +2,85 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import time
-from typing import Any
+from typing import Any, Protocol
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from leasing.model import Lease, Policy
-from leasing.reclaim import Hours, Rule
-from leasing.states import ReclaimAction
+from leasing.model import LearnedWindow, Lease, Policy, Project
+from leasing.reclaim import NEVER, Hours, Rule
+from leasing.states import LeaseState, ReclaimAction
+
+ALL, LEASES, PROJECTS, ENVIRONMENTS = "all", "leases", "projects", "environments"
+"""What a policy's subject begins with."""
+_Learned = Mapping[tuple[UUID, UUID, UUID, str], LearnedWindow]
+_Made = tuple[Policy, Rule]
+
+# Few enough to be read whole: one statement, whatever the number of leases.
+_POLICIES = (
+    sa.select(Policy, Project.name, Lease.name)
+    .outerjoin(Project, Project.id == Policy.project_id)
+    .outerjoin(Lease, Lease.id == Policy.lease_id)
+    .where(sa.or_(Policy.lease_id.is_(None), Lease.state != LeaseState.ENDED))
+)
 
 
-def effective(session: Session, leases: Sequence[Lease]) -> dict[UUID, Rule]:
+class Governed(Protocol):
+    """What decides which policy counts for a lease: its row, or these columns of it. Not yet written, it has no id."""
+
+    @property
+    def id(self) -> UUID | None: ...
+    @property
+    def owner_id(self) -> UUID: ...
+    @property
+    def project_id(self) -> UUID: ...
+    @property
+    def image(self) -> str: ...
+    @property
+    def idle_timeout_seconds(self) -> int | None: ...
+
+
+def effective(session: Session, leases: Sequence[Governed]) -> dict[UUID, Rule]:
     """By what rule each of `leases` is taken back: that of its own policy, else of its project, else of its
-    environment, else of all; and its own idle time over the policy's. One statement for any number of them."""
+    environment, else of all; and its own idle time over the policy's, as far as that lets it. At most two statements
+    for any number of them."""
     if not leases:
         return {}
-    policies = session.execute(
-        sa.select(Policy).where(
-            sa.or_(
-                Policy.lease_id.in_([lease.id for lease in leases]),
-                Policy.project_id.in_({lease.project_id for lease in leases}),
-                Policy.environment.in_({lease.image for lease in leases}),
-                sa.func.num_nonnulls(Policy.project_id, Policy.environment, Policy.lease_id) == 0,
-            )
-        )
-    ).scalars()
-    found = {(policy.lease_id, policy.project_id, policy.environment): rule(policy) for policy in policies}
-    platform = Rule()
-    return {lease.id: _own(lease, _fitting(lease, found) or platform) for lease in leases}
+    made = _made(session)
+    learned = _learned(session) if any(policy.learned for policy, _ in made.values()) else {}
+    return {
+        lease.id: own(_fitting(lease, made, learned), lease.idle_timeout_seconds)
+        for lease in leases
+        if lease.id is not None
+    }
 
 
-def rule(policy: Policy) -> Rule:
+def for_ask(session: Session, lease: Governed) -> Rule:
+    """The policy that will count for a lease that is only asked for, without what it asks itself."""
+    return _fitting(lease, _made(session), {})
+
+
+def own(policy: Rule, seconds: int | None) -> Rule:
+    """The policy with a lease's own idle time over it: None says nothing, and no more than the policy's longest."""
+    if seconds is None:
+        return policy
+    longest = policy.longest_seconds
+    if longest is not None:
+        seconds = longest if seconds == NEVER else min(seconds, longest)
+    return replace(policy, window_seconds=seconds, learned=False, gaps=0)
+
+
+def rule(policy: Policy, subject: str = ALL) -> Rule:
     """What a policy says, the platform's values filled in."""
     said: dict[str, Any] = {
         "action": ReclaimAction(policy.action) if policy.action else None,
         "window_seconds": policy.window_seconds,
+        "longest_seconds": policy.longest_seconds,
         "grace_seconds": policy.grace_seconds,
         "warnings": tuple(sorted(policy.warnings, reverse=True)) if policy.warnings is not None else None,
         "hours": _hours(policy.hours) if policy.hours is not None else None,
@@ -49,28 +88,57 @@ def rule(policy: Policy) -> Rule:
         "retention_seconds": policy.retention_seconds,
     }
     return replace(
-        Rule(policy=policy.name, learned=policy.learned, thresholds=policy.thresholds),
+        Rule(policy=policy.name, subject=subject, learned=policy.learned, thresholds=policy.thresholds),
         **{name: value for name, value in said.items() if value is not None},
     )
 
 
-def _fitting(lease: Lease, found: dict[tuple[UUID | None, UUID | None, str | None], Rule]) -> Rule | None:
-    keys: tuple[tuple[UUID | None, UUID | None, str | None], ...] = (
-        (lease.id, None, None),
-        (None, lease.project_id, None),
-        (None, None, lease.image),
-        (None, None, None),
+def subject_of(policy: Policy, project: str | None, lease: str | None) -> str:
+    """Whom it is for, as people write it."""
+    if policy.lease_id is not None:
+        return f"{LEASES}/{lease or policy.lease_id}"
+    if policy.project_id is not None:
+        return f"{PROJECTS}/{project}"
+    return f"{ENVIRONMENTS}/{policy.environment}" if policy.environment is not None else ALL
+
+
+def _made(session: Session) -> dict[tuple[str, object], _Made]:
+    """Every policy that may count, by whom it is for."""
+    found: dict[tuple[str, object], _Made] = {}
+    for policy, project, lease in session.execute(_POLICIES):
+        subject = subject_of(policy, project, lease)
+        key = policy.lease_id or policy.project_id or policy.environment
+        found[subject.partition("/")[0], key] = policy, rule(policy, subject)
+    return found
+
+
+def _learned(session: Session) -> _Learned:
+    return {
+        (one.policy_id, one.owner_id, one.project_id, one.environment): one
+        for one in session.execute(sa.select(LearnedWindow)).scalars()
+    }
+
+
+def _fitting(lease: Governed, made: Mapping[tuple[str, object], _Made], learned: _Learned) -> Rule:
+    keys: tuple[tuple[str, object], ...] = (
+        (LEASES, lease.id),
+        (PROJECTS, lease.project_id),
+        (ENVIRONMENTS, lease.image),
+        (ALL, None),
     )
-    return next((found[key] for key in keys if key in found), None)
+    fits = next((made[key] for key in keys if key in made), None)
+    if fits is None:
+        return Rule()
+    policy, said = fits
+    taught = (
+        learned.get((policy.id, lease.owner_id, lease.project_id, lease.image)) if policy.learned else None
+    )
+    if taught is None:
+        return said
+    return replace(said, window_seconds=min(taught.window_seconds, said.window_seconds), gaps=taught.gaps)
 
 
-def _own(lease: Lease, policy: Rule) -> Rule:
-    if lease.idle_timeout_seconds is None:
-        return policy
-    return replace(policy, window_seconds=lease.idle_timeout_seconds, learned=False)
-
-
-def _hours(said: dict[str, Any]) -> Hours:
+def _hours(said: Mapping[str, Any]) -> Hours:
     return Hours(
         days=frozenset(said["days"]),
         begin=time.fromisoformat(said["from"]),

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import partial
 from itertools import islice
 from uuid import UUID
@@ -19,7 +19,7 @@ from scheduler.policy.backfill import Backfill
 from scheduler.policy.filters import refusals
 from scheduler.policy.forecast import as_usual, forecast
 from scheduler.policy.ordering import in_order
-from scheduler.policy.preemption import PROTECTED, victims
+from scheduler.policy.preemption import victims
 from scheduler.policy.rooms import Rooms
 from scheduler.policy.snapshot import Held, Placement, Plan, Preemption, Snapshot, Waiting
 
@@ -41,8 +41,6 @@ class Policy:
     """Who delays nobody may go ahead."""
     preemption: bool = True
     """Preemptible leases are suspended for those that come before them."""
-    protected: timedelta = PROTECTED
-    """A preemptible lease is left alone for so long after each start."""
 
 
 def plan(snapshot: Snapshot, policy: Policy = Policy(), *, explain: bool = True) -> Plan:
@@ -152,7 +150,7 @@ class _Planning:
                 nodes[one.node_id] = nodes[one.node_id].after(one, 1)
         if any(not refusals(head, node, self._at) for node in nodes.values()):
             return []  # its place is being made already
-        found = victims(head, list(nodes.values()), self._snapshot.yielding, self._at, self._policy.protected)
+        found = victims(head, list(nodes.values()), self._snapshot.yielding, self._at)
         return [Preemption(victim, head) for victim in found]
 
     def _fits_emptied(self, lease: Waiting) -> bool:

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from scheduler.policy.filters import refusals
 from scheduler.policy.snapshot import Node, Waiting, Yielding
-
-PROTECTED = timedelta(minutes=10)
-"""A lease is left alone for so long after each start, or it would never get anywhere."""
 
 
 def gives_way(victim: Yielding, lease: Waiting) -> bool:
@@ -22,14 +19,13 @@ def victims(
     nodes: Sequence[Node],
     yielding: Sequence[Yielding],
     at: datetime,
-    protected: timedelta = PROTECTED,
 ) -> list[Yielding]:
     """Who is to be suspended so that the lease has room on some node; empty if nobody's leaving would do.
 
     All of one node, none of them in vain, the lowest classes first; then whose leaving wastes least work: devices times
     the time since their last start.
     """
-    able = [one for one in yielding if gives_way(one, lease) and at - one.since >= protected]
+    able = [one for one in yielding if gives_way(one, lease) and at - one.since >= one.protected]
     chosen = [
         found
         for node in nodes

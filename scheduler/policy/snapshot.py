@@ -158,6 +158,10 @@ class Held:
     """When it will probably leave, by what leases usually do; None: nothing better than its deadline is known."""
 
 
+PROTECTED = timedelta(minutes=10)
+"""A lease that does not say otherwise is left alone for so long after each start, or it would never get anywhere."""
+
+
 @dataclass(frozen=True)
 class Yielding:
     """A running lease that may be suspended for another. `since` is when it last started."""
@@ -170,6 +174,8 @@ class Yielding:
     since: datetime
     worth: float = 1.0
     """What it holds, in devices (`Request.worth`)."""
+    protected: timedelta = PROTECTED
+    """It is left alone for so long after `since`."""
 
 
 @dataclass(frozen=True)

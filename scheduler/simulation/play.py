@@ -17,7 +17,17 @@ from uuid import UUID
 from leasing.gpus import WHOLE
 from scheduler.policy.filters import refusals
 from scheduler.policy.planner import plan
-from scheduler.policy.snapshot import EPOCH, Held, Placement, Plan, Request, Snapshot, Waiting, Yielding
+from scheduler.policy.snapshot import (
+    EPOCH,
+    PROTECTED,
+    Held,
+    Placement,
+    Plan,
+    Request,
+    Snapshot,
+    Waiting,
+    Yielding,
+)
 from scheduler.simulation.standings import Standings
 from scheduler.simulation.turns import Kind, Turns, kind_of
 from scheduler.simulation.world import Asked, Options, World
@@ -223,7 +233,7 @@ class _Play:
         """Those that may be preempted by now."""
         if not self._policy.preemption or not self._turns:
             return []
-        protected = self._policy.protected.total_seconds()
+        protected = PROTECTED.total_seconds()
         return [
             Yielding(
                 run.lease.id,
@@ -270,7 +280,7 @@ class _Play:
         self._running[lease.id] = run
         self._follow(run)
         if lease.preemptible and self._policy.preemption:
-            heapq.heappush(self._events, (at + self._policy.protected.total_seconds(), LOOK, 0, NOBODY))
+            heapq.heappush(self._events, (at + PROTECTED.total_seconds(), LOOK, 0, NOBODY))
 
     def _preempt(self, run: _Running, at: float) -> None:
         """It waits again, for what it has left."""

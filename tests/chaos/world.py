@@ -18,7 +18,7 @@ from leasing.database import create_engine, driver_url, migrate, plain_url, sess
 from leasing.drivers.docker import DockerDriver
 from leasing.errors import HostError
 from leasing.host.postgres import OwnPostgres
-from leasing.model import TokenKind
+from leasing.model import Policy, TokenKind
 from leasing.secrets import key
 from leasing.service import cluster, installation, people
 from leasing.settings.core import CoreSettings
@@ -51,7 +51,6 @@ QUICK = {
     "LEASING_SCHEDULER_ORPHAN_GRACE_SECONDS": "2",
     "LEASING_SCHEDULER_WORKERS": "8",
     "LEASING_SCHEDULER_DISK_RESERVE_BYTES": "0",
-    "LEASING_SCHEDULER_PROTECTED_SECONDS": "1",
     "LEASING_HANDOVER_PATIENCE_SECONDS": "5",
     "LEASING_DOCKER_TIMEOUT_SECONDS": "10",
     "LEASING_NODE_INTERVAL_SECONDS": "0.5",
@@ -235,6 +234,7 @@ def _populate(
     tokens: dict[str, str] = {}
     with sessions(engine).begin() as session:
         own = installation.get_or_create(session)
+        session.add(Policy(name="chaos", protected_seconds=1))
         for name, (docker, nvml, disk) in engines.items():
             address = docker.remote or docker.address
             node, token = cluster.register_node(session, name, driver="docker", address=address)

@@ -38,9 +38,10 @@ def engine(nvml: FakeNvml) -> Iterator[SecondEngine]:
 
 @pytest.fixture
 def stack(engine: SecondEngine, nvml: FakeNvml) -> Iterator[Stack]:
-    settings = {"LEASING_LIMITS_DEVICES_PER_USER": "32", "LEASING_SCHEDULER_PROTECTED_SECONDS": "0"}
+    settings = {"LEASING_LIMITS_DEVICES_PER_USER": "32"}
     with running(engine.environment | nvml.environment() | settings) as made:
         until(lambda: len(made.json("admin", "devices", "ls")["items"]) == 8, what="the first report")
+        made.lease("admin", "policy", "set", "house", "--protected", "0s")
         yield made
 
 

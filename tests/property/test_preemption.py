@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from leasing.gpus import WHOLE
 from scheduler.policy.filters import refusals
 from scheduler.policy.planner import Policy, plan
-from scheduler.policy.preemption import PROTECTED, gives_way
-from scheduler.policy.snapshot import Held, Node, Snapshot, Yielding
+from scheduler.policy.preemption import gives_way
+from scheduler.policy.snapshot import PROTECTED, Held, Node, Snapshot, Yielding
 from tests.support.worlds import GIB, NOW, SPACE, device, taken, waiting
 
 HOUR = timedelta(hours=1)

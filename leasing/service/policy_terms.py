@@ -1,0 +1,154 @@
+"""What a policy may say: checked and put into the form of its row. Every refusal names the limit."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from datetime import time
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from leasing.errors import Invalid
+from leasing.model import SignalKind
+from leasing.reclaim import NEVER, Hours, Rule
+from leasing.schema.policy import HoursIn, HoursOut, PolicyIn
+from leasing.settings.limits import LimitSettings
+from leasing.units import format_duration
+
+DAY = 86_400
+LONGEST = 366 * DAY
+"""No time of a policy is longer."""
+MOST_WARNINGS = 5
+DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+SIGNALS = tuple(kind for kind in SignalKind if kind is not SignalKind.KEEP)
+"""Those that have a threshold."""
+SHARES = (SignalKind.GPU,)
+"""Signals that are between 0 and 1."""
+
+
+def columns(ask: PolicyIn, limits: LimitSettings) -> dict[str, Any]:
+    """The columns of the policy that is asked for, whom it is for left out. Raises `Invalid`."""
+    window = _window(ask, limits)
+    return {
+        "action": ask.action,
+        "window_seconds": window,
+        "learned": ask.learned,
+        "longest_seconds": _longest(ask, window),
+        "thresholds": _thresholds(ask.thresholds),
+        "grace_seconds": _within("grace", ask.grace_seconds, 0),
+        "warnings": _warnings(ask.warnings),
+        "hours": _hours(ask.hours) if ask.hours is not None else None,
+        "protected_seconds": _within("protected time", ask.protected_seconds, 0),
+        "retention_seconds": _within("retention", ask.retention_seconds, 0),
+    }
+
+
+def hours_out(hours: Hours | None) -> HoursOut | None:
+    """As people write them."""
+    if hours is None:
+        return None
+    return HoursOut(
+        days=[DAYS[day] for day in sorted(hours.days)],
+        begin=f"{hours.begin:%H:%M}",
+        end=f"{hours.end:%H:%M}",
+        zone=hours.zone.key,
+    )
+
+
+def _within(what: str, seconds: int | None, least: int) -> int | None:
+    if seconds is None:
+        return None
+    if not least <= seconds <= LONGEST:
+        raise Invalid(
+            f"{seconds} seconds of {what} are out of range: {format_duration(least)} to {format_duration(LONGEST)}.",
+            hint="Write it like 30m, 8h or 2d.",
+        )
+    return seconds
+
+
+def _window(ask: PolicyIn, limits: LimitSettings) -> int | None:
+    if ask.window_seconds != NEVER:
+        return _within("window", ask.window_seconds, limits.min_idle_timeout_seconds)
+    if ask.learned:
+        raise Invalid("A window cannot be never and learned.", hint="Give the longest it may be: --window 2h")
+    return NEVER
+
+
+def _longest(ask: PolicyIn, window: int | None) -> int | None:
+    if ask.longest_seconds is None:
+        return None
+    if window == NEVER:
+        raise Invalid(
+            "A policy of never sets no longest idle time.", hint="Leave one of them out, or give a window: 8h"
+        )
+    usual = Rule().window_seconds if window is None else window
+    if ask.longest_seconds < usual:
+        raise Invalid(
+            f"The longest idle time that leases may ask for, {format_duration(max(0, ask.longest_seconds))}, is "
+            f"shorter than the window, {format_duration(usual)}.",
+            hint="Give a shorter window, or a longer longest: --window 30m --longest 8h",
+        )
+    return _within("longest idle time", ask.longest_seconds, 1)
+
+
+def _thresholds(said: Mapping[str, float]) -> dict[str, float]:
+    for name, value in said.items():
+        if name not in SIGNALS:
+            raise Invalid(
+                f"{name[:40]!r} is no signal with a threshold.", hint=f"Those are: {', '.join(SIGNALS)}."
+            )
+        most = 1.0 if name in SHARES else 1e15
+        if not math.isfinite(value) or not 0 < value <= most:
+            raise Invalid(
+                f"{value:g} is no threshold for {name}: it is above 0 and {most:g} at most.",
+                hint="For example: --threshold gpu=0.05 --threshold cpu=0.2",
+            )
+    return dict(sorted(said.items()))
+
+
+def _warnings(said: Sequence[int] | None) -> list[int] | None:
+    if said is None:
+        return None
+    example = "For example: --warn 15m,5m, or --warn none"
+    if len(said) > MOST_WARNINGS:
+        raise Invalid(f"{len(said)} warnings are too many: {MOST_WARNINGS} at most.", hint=example)
+    for step in said:
+        if not 0 < step < DAY:
+            raise Invalid(f"A warning {step} seconds before is none: above 0, under a day.", hint=example)
+    if any(later >= earlier for earlier, later in itertools.pairwise(said)):
+        raise Invalid("Warnings come from the first, the longest before, to the last.", hint=example)
+    return list(said)
+
+
+def _hours(said: HoursIn) -> dict[str, Any]:
+    example = "For example: --hours 'mon-fri 09:00-18:00 Europe/Berlin'"
+    if not said.days or (unknown := [day for day in said.days if day not in DAYS]):
+        wrong = repr(unknown[0][:20]) if said.days else "None"
+        raise Invalid(f"{wrong} is no day of the week: {', '.join(DAYS)}.", hint=example)
+    begin, end = _clock(said.begin, example), _clock(said.end, example)
+    if begin == end:
+        raise Invalid("Working hours begin and end at the same time.", hint=example)
+    return {
+        "days": sorted({DAYS.index(day) for day in said.days}),
+        "from": f"{begin:%H:%M}",
+        "to": f"{end:%H:%M}",
+        "zone": _zone(said.zone, example),
+    }
+
+
+def _clock(text: str, example: str) -> time:
+    try:
+        moment = time.fromisoformat(text)
+    except ValueError:
+        moment = None
+    if moment is None or moment.tzinfo is not None or len(text) != len("09:00"):
+        raise Invalid(f"{text!r} is no time of the day.", hint=example)
+    return moment
+
+
+def _zone(name: str, example: str) -> str:
+    try:
+        return ZoneInfo(name).key
+    except (KeyError, ValueError, OSError):  # unknown; no name at all; a folder of zones
+        raise Invalid(f"{name!r} is no time zone that this machine knows.", hint=example) from None
