@@ -17,8 +17,9 @@ from leasing.states import Goal, LeaseState, WarmRole
 from scheduler.claims import Claim
 
 JOBS = sa.text("""
-    SELECT lease.id AS lease_id, lease.state, lease.goal, lease.name, lease.image, lease.command, lease.env, lease.on_suspend,
-        lease.shm_bytes, lease.workspace_id, lease.workspace_read_only, lease.attempts, lease.kept_node_id, lease.kept_container, lease.kept_image,
+    SELECT lease.id AS lease_id, lease.state, lease.goal, lease.name, lease.image, lease.command, lease.env,
+        lease.on_suspend, lease.shm_bytes, lease.workspace_id, lease.workspace_read_only, lease.attempts,
+        lease.kept_node_id, lease.kept_container, lease.kept_image,
         users.name AS owner, run.id AS run_id, run.generation, run.stop_first, run.cpus_millis, run.memory_bytes,
         node.id AS node_id, node.driver, node.address, run.started_at IS NOT NULL AS ran,
         warm.id AS warm_id, warm.role AS warm_role, warm.container_id AS warm_container, warm.image_id AS warm_image,

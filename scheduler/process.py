@@ -24,8 +24,8 @@ from leasing.settings.device_memory import DeviceMemorySettings
 from leasing.settings.docker import DockerSettings
 from leasing.settings.notify import NotifySettings
 from leasing.settings.scheduler import SchedulerSettings
-from leasing.settings.warm import WarmSettings
 from leasing.settings.usage import UsageSettings
+from leasing.settings.warm import WarmSettings
 from scheduler import planning
 from scheduler.delivery.postman import Keys, Postman
 from scheduler.fleet import Connect, Fleet
@@ -47,9 +47,9 @@ from scheduler.reconcile import (
 from scheduler.reconcile.devices import LostDevices
 from scheduler.reconcile.follow import Follower
 from scheduler.reconcile.orphans import Orphans
-from scheduler.reconcile.warm import Keeper
 from scheduler.reconcile.outbox import Outbox
 from scheduler.reconcile.verdicts import Verdicts
+from scheduler.reconcile.warm import Keeper
 from scheduler.reconcile.workspaces import Workspaces
 from scheduler.runner import Group, Loop
 from scheduler.starting import Starter

@@ -41,7 +41,9 @@ LOST = sa.text("UPDATE lease SET message = '' WHERE id = :lease")
 # The run, then its allocations: whoever takes or frees anything locks a node before its devices.
 FREE = sa.text("""
     WITH closed AS (
-        UPDATE run SET stopped_at = coalesce(stopped_at, now()), released_at = now() WHERE id = :run RETURNING id
+        UPDATE run SET stopped_at = coalesce(stopped_at, least(CAST(:stopped AS timestamptz), now())),
+            released_at = now()
+        WHERE id = :run RETURNING id
     )
     UPDATE allocation SET released_at = now() FROM closed WHERE run_id = closed.id AND released_at IS NULL
 """)
@@ -69,7 +71,7 @@ class Stopper:
                 last_log = engine.tail(job.container, LAST_LINES)
             if job.suspends and self._suspended(job, engine, found, last_log):
                 return
-            engine.remove(job.container, network=job.network)
+            job.clear(engine)
             self._ended(job, found, last_log)
         except Stale:
             log.info("stop given up, the lease changed hands lease=%s", job.claim.lease_id)
@@ -106,18 +108,18 @@ class Stopper:
         """Whether the lease is suspended now. Not if it was released meanwhile, or if there are no files to keep."""
         if job.kept.container is not None:
             # it could not go on: what it was to go on from is there still, and what was made for it goes
-            engine.remove(job.container, network=job.network)
+            job.clear(engine)
         elif found is None:
             return False
         else:
             # networks are few: a stopped container needs none, and the one that goes on from it gets a new one
-            engine.remove_network(job.network)
+            job.clear_network(engine)
         with self.sessions.begin() as session:
             moment = now(session)
             lease = claims.enter(session, job.claim)
             if lease.goal != Goal.SUSPENDED:
                 return False
-            session.execute(FREE, {"run": job.run_id})
+            session.execute(FREE, {"run": job.run_id, "stopped": found.finished_at if found else None})
             if job.kept.container is None:
                 lease.kept_node_id, lease.kept_container = job.node[0], job.container
                 lease.last_log = last_log[-64_000:]
@@ -141,7 +143,7 @@ class Stopper:
             if own is None:
                 raise claims.stale(job.claim)
             moment, lost = own
-            session.execute(FREE, {"run": job.run_id})
+            session.execute(FREE, {"run": job.run_id, "stopped": found.finished_at if found else None})
             message = "its container is gone and what it held is free"
             if lost:
                 session.execute(LOST, {"lease": job.claim.lease_id})

@@ -1,11 +1,11 @@
-"""What is kept ready on nodes before anybody asks: paused containers, and networks for any start to join."""
+"""What is kept ready on nodes before anybody asks: waiting containers, and networks for any start to join."""
 
 from __future__ import annotations
 
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import ForeignKey, Index, text
+from sqlalchemy import CheckConstraint, ForeignKey, Index, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from leasing.model.base import Base, Bytes, Created, Key, one_of
@@ -29,7 +29,7 @@ class Warm(Base):
     image: Mapped[str | None]
     """Of a warm container: the environment or image, as leases ask for it."""
     image_id: Mapped[str | None]
-    device_id: Mapped[UUID | None] = mapped_column(ForeignKey("device.id", ondelete="CASCADE"))
+    device_id: Mapped[UUID | None] = mapped_column(ForeignKey("device.id", ondelete="CASCADE"), index=True)
     """Of one that is bound to a device in advance."""
     cpus_millis: Mapped[int] = mapped_column(server_default="0")
     memory_bytes: Mapped[Bytes] = mapped_column(server_default="0")
@@ -40,3 +40,25 @@ class Warm(Base):
     created_at: Mapped[Created]
     ready_at: Mapped[datetime | None]
     taken_at: Mapped[datetime | None]
+
+
+class WarmPool(Base):
+    """What an admin wants to be kept ready: so many containers of an environment on each node, or on one."""
+
+    __tablename__ = "warm_pool"
+    __table_args__ = (
+        CheckConstraint("count BETWEEN 1 AND 64", name="count"),
+        UniqueConstraint("image", "node_id", "gpu_model", postgresql_nulls_not_distinct=True),
+    )
+
+    id: Mapped[Key]
+    image: Mapped[str]
+    """As leases ask for it."""
+    node_id: Mapped[UUID | None] = mapped_column(ForeignKey("node.id", ondelete="CASCADE"))
+    """None: on every node that is open."""
+    gpu_model: Mapped[str | None]
+    """Each bound to a free device whose model has this in its name; None: without a device."""
+    count: Mapped[int]
+    cpus_millis: Mapped[int]
+    memory_bytes: Mapped[Bytes]
+    created_at: Mapped[Created]

@@ -68,4 +68,7 @@ def image(facts: Mapping[str, Any]) -> Image:
         else moment(created) or datetime.fromtimestamp(0, UTC),
         labels=config.get("Labels") or facts.get("Labels") or {},
         runs=bool(config.get("Cmd") or config.get("Entrypoint")),
+        entrypoint=tuple(config.get("Entrypoint") or ()),
+        command=tuple(config.get("Cmd") or ()),
+        layers=len((facts.get("RootFS") or {}).get("Layers") or ()),
     )
