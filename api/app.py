@@ -24,6 +24,7 @@ from api.routers import (
     quotas,
     registries,
     reservations,
+    usage,
     workspaces,
 )
 from api.streams import events, export, logs, terminal, threads
@@ -94,6 +95,7 @@ def create_app(
         quotas,
         registries,
         reservations,
+        usage,
         workspaces,
         export,
     ):

@@ -25,6 +25,7 @@ TAGS = {
     "images": "The catalogue of environments.",
     "people": "Users, tokens, signing in.",
     "projects": "In whose name leases are asked for, who belongs to it, and what each may have.",
+    "usage": "What was allocated and used, where devices' time went, prices.",
     "policies": "How leases are taken back: when, with which warnings, and what is done.",
     "registries": "Logins at private image registries.",
     "health": "For machines: is it up, is it ready, what does it measure.",

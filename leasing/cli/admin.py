@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from leasing.cli import quotas, show
+from leasing.cli import quotas, show, usage
 from leasing.cli.session import App, Json, client, listing
 from leasing.errors import Invalid
 from leasing.units import format_size
@@ -21,6 +21,8 @@ for group, name in (
     (users, "users"), (quotas.limits, "quotas"), (nodes, "nodes"), (devices, "devices"), (registries, "registries"),
 ):  # fmt: skip
     app.add_typer(group, name=name)
+
+usage.register_admin(app)
 
 Name = Annotated[str, typer.Argument(help="Its name.")]
 

@@ -148,6 +148,20 @@ class DeviceHour(Base):
     unknown: Mapped[int] = mapped_column(BigInteger)
 
 
+class DeviceTotal(Base):
+    """All sealed hours of one device together, whether their rows are still kept or not; nanoseconds."""
+
+    __tablename__ = "device_total"
+
+    device_id: Mapped[UUID] = mapped_column(ForeignKey("device.id", ondelete="CASCADE"), primary_key=True)
+    leased: Mapped[int] = mapped_column(BigInteger)
+    held: Mapped[int] = mapped_column(BigInteger)
+    free: Mapped[int] = mapped_column(BigInteger)
+    foreign_use: Mapped[int] = mapped_column(BigInteger)
+    out: Mapped[int] = mapped_column(BigInteger)
+    unknown: Mapped[int] = mapped_column(BigInteger)
+
+
 class Price(Base):
     """What an hour of a device of that model costs, in the installation's currency."""
 

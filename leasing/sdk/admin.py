@@ -11,8 +11,9 @@ from leasing.schema.lease import EventOut, EventPage
 from leasing.schema.people import UserOut, UserPage
 from leasing.schema.policy import PolicyIn, PolicyOut, PolicyPage
 from leasing.schema.project import ProjectIn, ProjectOut, ProjectPatch, QuotaIn, QuotaOut
+from leasing.schema.usage import DeviceBy, DeviceUsagePage, PriceIn, PriceOut
 from leasing.sdk.transport import Transport, at
-from leasing.sdk.wire import ask, body
+from leasing.sdk.wire import ask, body, period
 
 Intent = Literal["open", "cordoned"]
 NodeIntent = Literal["open", "cordoned", "draining"]
@@ -105,6 +106,23 @@ class Admin:
     def remove_policy(self, name: str) -> None:
         """The next more general one counts at once. Raises `NotFound`."""
         self._transport.call("DELETE", at("policies", name))
+
+    def device_usage(self, *, by: DeviceBy | str = DeviceBy.DAY, **wanted: Any) -> DeviceUsagePage:
+        """Where devices' time went, by `day`, `hour`, `device`, `model` or `node`; the classes sum to capacity.
+
+        The period as in `Client.usage`; `limit` and `cursor` for one page after the other. Raises `Invalid`.
+        """
+        params = period(wanted) | {"by": str(by)}
+        return ask(self._transport, DeviceUsagePage, "GET", "/usage/devices", params=params)
+
+    def set_price(self, model: str, per_hour: float) -> PriceOut:
+        """For every device whose model has that as a part of its name. Raises `Invalid`."""
+        asked = body(PriceIn, {"per_hour": per_hour})
+        return ask(self._transport, PriceOut, "PUT", at("prices", model), json=asked)
+
+    def remove_price(self, model: str) -> None:
+        """Raises `NotFound`."""
+        self._transport.call("DELETE", at("prices", model))
 
     def registries(self) -> list[RegistryOut]:
         """Which logins at private image registries there are; never their secrets."""

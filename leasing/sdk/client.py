@@ -22,15 +22,17 @@ from leasing.schema.cluster import (
     OfferPage,
 )
 from leasing.schema.lease import LeaseOut, LeasePage, LeaseRequest, QueueEntryOut, QueuePage
+from leasing.schema.notice import ContactIn, ContactOut, ContactPage
 from leasing.schema.people import MeOut, SigninLinkOut, TokenOut, TokenPage
 from leasing.schema.project import MemberIn, ProjectOut, ProjectPage, QuotaOut, QuotaPage
 from leasing.schema.reservation import ReservationOut, ReservationPage, ReservationRequest
+from leasing.schema.usage import PriceOut, PricePage, UsageBy, UsagePage
 from leasing.sdk import credentials as kept
 from leasing.sdk.admin import Admin
 from leasing.sdk.credentials import Credentials
 from leasing.sdk.lease import Lease
 from leasing.sdk.transport import Transport, at
-from leasing.sdk.wire import ask, body, read
+from leasing.sdk.wire import ask, body, period, read
 from leasing.sdk.workspaces import Workspaces
 
 AGAIN_SECONDS = 0.2
@@ -160,6 +162,40 @@ class Client:
         """Your and your projects' limits, and what counts against them; for admins `everyone`: all that were set."""
         params = {"everyone": everyone}
         return ask(self.transport, QuotaPage, "GET", "/quotas", params=params).items
+
+    def usage(self, *, by: UsageBy | str = UsageBy.LEASE, everyone: bool = False, **wanted: Any) -> UsagePage:
+        """What was allocated and used, by `lease`, `user`, `project`, `model` or `day`.
+
+        `days` (7), `month` ("2026-11") or `since` and `until` (moments); `zone`, whose months and days they are; only
+        of a `user`, `project`, `lease` or `model`; `limit` and `cursor` for one page after another. `everyone`: of the
+        projects you own, for admins of all. Raises `Invalid`.
+        """
+        params = period(wanted) | {"by": str(by), "everyone": everyone}
+        return ask(self.transport, UsagePage, "GET", "/usage", params=params)
+
+    def prices(self) -> list[PriceOut]:
+        """What an hour of a device costs, by model."""
+        return ask(self.transport, PricePage, "GET", "/prices").items
+
+    def contacts(self) -> list[ContactOut]:
+        """Where you are told of warnings, beside the pages and the shell."""
+        return ask(self.transport, ContactPage, "GET", "/contacts").items
+
+    def set_contact(self, channel: str, address: str) -> ContactOut:
+        """Be told by `mail`, `webhook` or `chat` (an Apprise URL). A webhook's key is in this answer and nowhere else.
+
+        Raises `Invalid`, also for an address that is not public.
+        """
+        asked = body(ContactIn, {"address": address})
+        return ask(self.transport, ContactOut, "PUT", at("contacts", channel), json=asked)
+
+    def test_contact(self, channel: str) -> ContactOut:
+        """Have a message sent there; `contacts` says soon how it went. Raises `NotFound`."""
+        return ask(self.transport, ContactOut, "POST", at("contacts", channel, "test"))
+
+    def remove_contact(self, channel: str) -> None:
+        """Raises `NotFound`."""
+        self.transport.call("DELETE", at("contacts", channel))
 
     def me(self) -> MeOut:
         """Who you are, where you may lease, and which version answers."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -33,3 +34,10 @@ def read(transport: Transport, model: type[Model], answer: Any) -> Model:
 def ask(transport: Transport, model: type[Model], method: str, path: str, **arguments: Any) -> Model:
     """One operation, and its answer."""
     return read(transport, model, transport.call(method, path, **arguments))
+
+
+def period(wanted: dict[str, Any]) -> dict[str, Any]:
+    """A range of time and filters as query parameters: `since` and `until` are `from` and `to` on the wire."""
+    names = {"since": "from", "until": "to"}
+    said = {names.get(name, name): value for name, value in wanted.items() if value is not None}
+    return {name: one.isoformat() if isinstance(one, datetime) else one for name, one in said.items()}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection
 from dataclasses import dataclass
+from datetime import datetime
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -13,7 +14,7 @@ from sqlalchemy.orm import Session
 from leasing import names
 from leasing.database import Sessions, now
 from leasing.drivers.protocol import Container
-from leasing.model import Allocation, Lease, Run
+from leasing.model import Allocation, Counting, Lease, Run, RunSample
 from leasing.service import transitions
 from leasing.states import Cause, Goal, LeaseState
 from scheduler.fleet import Fleet
@@ -26,6 +27,11 @@ RUNNING = sa.text("""
     SELECT run.id, lease_id, generation, epoch, run.address, driver, node.address AS reached_at
     FROM run JOIN lease ON lease.id = run.lease_id JOIN node ON node.id = run.node_id
     WHERE run.node_id = :node AND run.released_at IS NULL AND lease.state = :state
+""")
+# Not with every look: nobody asks for it more closely than the hours of use do.
+COMPARED = sa.text("""
+    UPDATE counting SET compared_at = :moment
+    WHERE node_id = :node AND coalesce(compared_at < CAST(:moment AS timestamptz) - interval '2 seconds', true)
 """)
 
 
@@ -51,7 +57,7 @@ def run_once(
 
     `ended` are ids of containers to look at one by one: an engine tells of a death before its listing shows it.
     """
-    runs, reached = _load(sessions, node_id, installation)
+    runs, reached, moment = _load(sessions, node_id, installation)
     if reached is None:
         return 0
     engine = fleet.connected(node_id, *reached)
@@ -67,20 +73,23 @@ def run_once(
         # it stops its containers, so an answer under the old epoch proves that the death was the container's own.
         seen = _seen(found, engine.probe().epoch)
         changed += _apply(sessions, run, found, seen, fate.of(seen, run.epoch))
+    with sessions.begin() as session:
+        session.execute(COMPARED, {"node": node_id, "moment": moment})
     return changed
 
 
 def _load(
     sessions: Sessions, node_id: UUID, installation: str
-) -> tuple[list[OpenRun], tuple[str, str] | None]:
-    """The node's runs and, if there are any, by which driver and address it is reached."""
+) -> tuple[list[OpenRun], tuple[str, str] | None, datetime]:
+    """The node's runs and, if there are any, by which driver and address it is reached; and when that was."""
     with sessions() as session:
+        moment = now(session)
         rows = session.execute(RUNNING, {"node": node_id, "state": LeaseState.RUNNING.value}).all()
     runs = [
         OpenRun(run_id, lease_id, names.container(installation, lease_id, generation), epoch, address)
         for run_id, lease_id, generation, epoch, address, *_ in rows
     ]
-    return runs, (rows[0].driver, rows[0].reached_at) if rows else None
+    return runs, (rows[0].driver, rows[0].reached_at) if rows else None, moment
 
 
 def _seen(found: Container | None, epoch: str | None) -> Seen:
@@ -117,6 +126,7 @@ def _apply(sessions: Sessions, run: OpenRun, found: Container | None, seen: Seen
 
 def _follow(session: Session, lease: Lease, run: Run, found: Container | None, outcome: Outcome) -> None:
     moment = now(session)
+    run.stopped_at = _stopped_at(session, run, found, moment)
     if outcome.fate is Fate.RESTART:
         transitions.move(
             session,
@@ -128,7 +138,6 @@ def _follow(session: Session, lease: Lease, run: Run, found: Container | None, o
             message=outcome.message,
         )
         return
-    run.stopped_at = (found.finished_at if found else None) or moment
     if outcome.fate is Fate.STOP:
         assert found is not None, "a missing container is lost, not stopped"
         lease.exit_code, lease.oom_killed = found.exit_code, found.oom_killed
@@ -148,3 +157,20 @@ def _follow(session: Session, lease: Lease, run: Run, found: Container | None, o
         session, lease, LeaseState.ENDED, Cause.RECONCILER,
         now=moment, actor=ACTOR, message=outcome.message, reason=outcome.reason,
     )  # fmt: skip
+
+
+def _stopped_at(session: Session, run: Run, found: Container | None, moment: datetime) -> datetime:
+    """When its container stopped: as the engine says, but not before it was last seen to run.
+
+    Of one that the engine does not know any more nothing else is known: what nobody saw is not counted as used.
+    """
+    seen = session.execute(
+        sa.select(sa.func.greatest(Counting.compared_at, RunSample.at, run.started_at))
+        .select_from(Run)
+        .outerjoin(Counting, Counting.node_id == Run.node_id)
+        .outerjoin(RunSample, RunSample.run_id == Run.id)
+        .where(Run.id == run.id)
+    ).scalar_one()
+    finished = found.finished_at if found else None
+    known = [at for at in (seen, finished) if at is not None]
+    return min(moment, max(known)) if known else moment

@@ -159,10 +159,21 @@ def _hours() -> None:
         sa.PrimaryKeyConstraint("device_id", "hour", name=op.f("pk_device_hour")),
     )
     op.create_index("ix_device_hour_hour", "device_hour", ["hour"], unique=False)
+    op.create_table(
+        "device_total",
+        sa.Column("device_id", sa.Uuid(), nullable=False),
+        *(sa.Column(name, sa.BigInteger(), nullable=False) for name in classes),
+        sa.ForeignKeyConstraint(
+            ["device_id"], ["device.id"], name=op.f("fk_device_total_device_id_device"), ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("device_id", name=op.f("pk_device_total")),
+    )
 
 
 def downgrade() -> None:
     op.execute("DROP TRIGGER run_spanned ON run")
     op.execute("DROP FUNCTION run_span_apply()")
-    for table in ("price", "device_hour", "usage_hour", "run_use", "device_span", "run_span", "counting"):
+    for table in (
+        "price", "device_total", "device_hour", "usage_hour", "run_use", "device_span", "run_span", "counting",
+    ):  # fmt: skip
         op.drop_table(table)
