@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.dialects.postgresql import distinct_on, insert
 from sqlalchemy.orm import Session
 
 from leasing.model import Lease, Notice
@@ -103,7 +103,7 @@ def standing(session: Session, leases: Sequence[Lease], *, now: datetime) -> dic
         return found
     rows = session.execute(
         sa.select(Notice)
-        .distinct(Notice.lease_id, Notice.kind)
+        .ext(distinct_on(Notice.lease_id, Notice.kind))
         .where(Notice.lease_id.in_(wanted), Notice.channel == Channel.WEB, Notice.deadline > now - NEAR)
         .order_by(Notice.lease_id, Notice.kind, Notice.deadline.desc(), Notice.step_seconds)
     ).scalars()
