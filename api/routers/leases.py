@@ -9,6 +9,7 @@ from fastapi import APIRouter, Header, Query
 from api.deps import Caller, Core, Limits, Now, Unit
 from api.openapi import refusals
 from leasing.errors import Invalid
+from leasing.schema.keep import KeepRequest
 from leasing.schema.lease import (
     LeaseOut,
     LeasePage,
@@ -18,7 +19,7 @@ from leasing.schema.lease import (
     ResumeRequest,
     WhyOut,
 )
-from leasing.service import device_faults, leases, requesting, suspension, views
+from leasing.service import device_faults, keeps, leases, requesting, suspension, views
 from leasing.states import LeaseState
 
 router = APIRouter(tags=["leases"])
@@ -125,6 +126,24 @@ def restart_lease(ref: str, unit: Unit, caller: Caller, now: Now, core: Core) ->
     of them is out of order, it queues and goes on with others."""
     lease = leases.find(unit, ref, principal=caller, lock=True)
     device_faults.restart(unit, lease, principal=caller, now=now)
+    return views.lease_out(unit, lease, now=now, gateway_url=core.gateway_url)
+
+
+@router.post(
+    "/leases/{ref}/keep", summary="Keep a lease although it looks idle", responses=refusals(409, 410)
+)
+def keep_lease(ref: str, ask: KeepRequest, unit: Unit, caller: Caller, now: Now, core: Core) -> LeaseOut:
+    """For a time, or while a command succeeds inside it. Another keep of the same lease is replaced."""
+    lease = leases.find(unit, ref, principal=caller, lock=True)
+    keeps.ask(unit, lease, ask, principal=caller, now=now)
+    return views.lease_out(unit, lease, now=now, gateway_url=core.gateway_url)
+
+
+@router.delete("/leases/{ref}/keep", summary="Keep a lease no longer")
+def unkeep_lease(ref: str, unit: Unit, caller: Caller, now: Now, core: Core) -> LeaseOut:
+    """From now on it is judged by its other signals alone. Idempotent."""
+    lease = leases.find(unit, ref, principal=caller, lock=True)
+    keeps.end(unit, lease, principal=caller, now=now)
     return views.lease_out(unit, lease, now=now, gateway_url=core.gateway_url)
 
 

@@ -16,6 +16,7 @@ from leasing.cli.session import App, run
 FILES = {
     "up": ("up",),
     "leases": ("ls", "show", "why", "logs", "events", "extend", "suspend", "resume", "release", "end"),
+    "keep": ("keep",),
     "execute": ("exec",),
     "offers": ("offers", "images", "queue"),
     "reserve": ("reserve",),
@@ -27,7 +28,9 @@ FILES = {
     "admin": ("admin",),
     "simulate": ("admin",),
     "policies": ("admin",),
+    "notify": ("notify",),
     "server": ("serve", "admin"),
+    "usage": ("usage",),
 }
 """Of this package, with the words that each makes commands of: to load them all takes longer than one of them runs."""
 HELP = "Lease GPU containers. Sign in first: lease login LINK. Then, for example: lease up demo --for 1h"

@@ -19,6 +19,8 @@ Lease = dict[str, Any]
 """A `LeaseOut` as the api writes it: making models of it would take longer than all that these commands do."""
 
 PAGE = 200
+KEPT = "kept by its owner"
+"""The reason of a lease that was quiet until just now."""
 
 
 def register(app: App) -> None:
@@ -60,6 +62,7 @@ def ls(
             row.insert(1, lease["owner"])
     whose = "Nobody has a lease." if everyone else "You have no leases. Get one: lease up demo --for 1h"
     show.table(columns, rows, empty=whose if ended else f"{whose}\nEnded ones too: lease ls --all")
+    show.warnings(found)
 
 
 def show_lease(name: Name, json: Json = False) -> None:
@@ -78,6 +81,7 @@ def show_lease(name: Name, json: Json = False) -> None:
             print(f"{show.GAP}{show.plain(said)}")
     if fault := lease.get("device_fault"):
         print(f"{show.GAP}{show.plain(fault)}; start it anew: lease restart {lease['name']}")
+    show.warnings([lease])
     show.facts((*_asked(lease), *_times(lease), *_outcome(lease)))
     if lease["last_log"]:
         print(f"{show.GAP}{show.dim('last output')}")
@@ -140,13 +144,13 @@ def extend(
     until: Annotated[str | None, typer.Option(help="Or until when: 18:00")] = None,
     json: Json = False,
 ) -> None:
-    """Move a lease's deadline; of a suspended one, keep its files for longer."""
+    """Move a lease's deadline, by the usual step unless you say; of a suspended one, keep its files for longer."""
     from leasing.sdk.transport import at  # lazy: see session.client
 
-    if (by is None) == (until is None):
-        raise Invalid("Say how much longer, or until when.", hint=f"lease extend {name} 2h")
+    if by is not None and until is not None:
+        raise Invalid("Say how much longer, or until when, not both.", hint=f"lease extend {name} 2h")
     moment = parse_until(until, datetime.now().astimezone()) if until else None
-    body = {"until": moment.isoformat()} if moment else {"ttl": by}
+    body = {"until": moment.isoformat()} if moment else {"ttl": by} if by else {}
     with client() as server:
         lease = server.call("POST", at("leases", name, "renew"), json=body)
     if json:
@@ -157,6 +161,8 @@ def extend(
         )
     elif lease["ends_at"] or lease["request"]["until"]:
         print(f"{lease['name']} ends {show.moment(lease['ends_at'] or lease['request']['until'])}")
+        if (lease["idle"] or {}).get("reason") == KEPT:
+            print(f"{show.GAP}It was quiet, and is kept although it is: lease show {lease['name']}")
     else:
         print(
             f"{lease['name']} will run for {format_duration(lease['request']['ttl_seconds'])} once it starts"
@@ -322,6 +328,10 @@ def _outcome(lease: Lease) -> Iterator[tuple[str, str]]:
     if lease["exit_code"] is not None:
         yield "exit code", f"{lease['exit_code']}{' (out of memory)' if lease['oom_killed'] else ''}"
     if lease["idle"] is not None:
+        from leasing.cli.keep import kept, signals  # lazy: only this command needs them
+
         yield "activity", f"{lease['idle']['verdict']}: {lease['idle']['reason']}"
+        yield from signals(lease["idle"].get("signals", []))
+        yield "kept", kept(lease["keep"]) if lease.get("keep") else ""
     if lease.get("policy"):
         yield "idle", lease["policy"]["said"]

@@ -9,6 +9,7 @@ from uuid import UUID
 from pydantic import AwareDatetime, ConfigDict, Field, StringConstraints, model_validator
 
 from leasing.schema.base import Request, Wire
+from leasing.schema.keep import KeepOut
 from leasing.schema.notice import NoticeOut
 from leasing.schema.policy import LeasePolicyOut
 from leasing.states import Priority
@@ -161,11 +162,33 @@ class DeviceOut(Wire):
     """Of a part: what the lease's own processes use of it; None is "cannot be measured"."""
 
 
+class SignalOut(Wire):
+    """What one signal of activity says of a lease."""
+
+    kind: str
+    state: str
+    """active, quiet, unknown, or inapplicable: it can say nothing of this lease, and does not count."""
+    value: float | None = None
+    """As last measured; None while that is unknown."""
+    threshold: float
+    """From here on it is activity."""
+    since: datetime | None = None
+    """Since when it is quiet, or unknown; None while it is active."""
+    active_at: datetime | None = None
+    """When it was last active."""
+    reason: str = ""
+    """Why it is unknown or does not apply."""
+
+
 class IdleOut(Wire):
     verdict: str
     seconds: float
-    """How long every signal has been quiet; 0 unless idle."""
+    """How long every signal has been quiet; 0 while one is active or unknown. Idle once that is the whole window."""
     reason: str
+    since: datetime | None = None
+    """Since when every signal has been quiet."""
+    signals: list[SignalOut] = Field(default_factory=list)
+    """Each signal; empty in lists of leases."""
 
 
 class QueueOut(Wire):
@@ -220,6 +243,8 @@ class LeaseOut(Wire):
     retain_until: datetime | None = None
     """While it is suspended: when it ends and its files go; None while they stay."""
     idle: IdleOut | None
+    keep: KeepOut | None = None
+    """How its owner keeps it although it looks idle; None while they do not, and in lists of leases."""
     policy: LeasePolicyOut | None = None
     """By what it is taken back when it is idle; None once it has ended."""
     queue: QueueOut | None

@@ -11,6 +11,7 @@ from typing import Any, Self
 import httpx
 
 from leasing.errors import LeasingError
+from leasing.schema.keep import KeepRequest
 from leasing.schema.lease import EventOut, EventPage, LeaseOut, RenewRequest, ResumeRequest, WhyOut
 from leasing.sdk import streams
 from leasing.sdk.transport import TIMEOUT, Transport, at
@@ -57,8 +58,10 @@ class Lease:
         return self._now(self._transport.call("DELETE", self._path()))
 
     def extend(self, ttl: str | None = None, *, until: datetime | None = None) -> LeaseOut:
-        """Move its deadline: `2h` is added to the present one, `until` replaces it. Of a suspended one: how long its
-        files are kept. Raises `Invalid`, `Gone`."""
+        """Move its deadline: `2h` is added to the present one, `until` replaces it, neither is the usual step.
+
+        Of a suspended one: how long its files are kept. Raises `Invalid`, `Gone`.
+        """
         asked = body(RenewRequest, {"ttl": ttl, "until": until})
         return self._now(self._transport.call("POST", self._path("renew"), json=asked))
 
@@ -78,6 +81,18 @@ class Lease:
         Raises `Conflict` unless it runs, `Gone`.
         """
         return self._now(self._transport.call("POST", self._path("restart")))
+
+    def keep(self, *, command: str | None = None, ttl: str | None = None) -> LeaseOut:
+        """Keep it although it looks idle: while `command` succeeds inside it, for `ttl` (`3h`), or both.
+
+        Raises `Conflict` unless it runs, `Gone`, `Invalid`.
+        """
+        asked = body(KeepRequest, {"command": command, "ttl": ttl})
+        return self._now(self._transport.call("POST", self._path("keep"), json=asked))
+
+    def unkeep(self) -> LeaseOut:
+        """Keep it no longer. Idempotent."""
+        return self._now(self._transport.call("DELETE", self._path("keep")))
 
     def why(self) -> WhyOut:
         """Why it is where it is."""

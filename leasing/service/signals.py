@@ -14,11 +14,10 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from leasing.model import Lease, Run, Signal, SignalKind
+from leasing.reading import FRESH, Reading
 from leasing.service import policies
 from leasing.settings.idle import IdleSettings
 
-MAX_GAP = timedelta(seconds=30)
-"""A signal not heard for longer was unknown in between: what is known of it begins anew."""
 MINUTE = timedelta(minutes=1)
 NO_GPU, NO_PORT = "it has no GPU", "it has no port"
 
@@ -29,16 +28,6 @@ class Observation:
 
     lease_id: UUID
     kind: SignalKind
-    value: float
-
-
-@dataclass(frozen=True)
-class Reading:
-    """Known without a gap since `known_since`, last heard at `seen_at` with `value`, last active at `active_at`."""
-
-    known_since: datetime
-    seen_at: datetime
-    active_at: datetime | None
     value: float
 
 
@@ -70,7 +59,7 @@ def observe(session: Session, observations: Iterable[Observation], *, now: datet
         ]
     )
     # a clock that went back is a gap too: nobody knows how long it really was
-    gap = sa.or_(Signal.seen_at < now - MAX_GAP, Signal.seen_at > now + MAX_GAP)
+    gap = sa.or_(Signal.seen_at < now - FRESH, Signal.seen_at > now + FRESH)
     session.execute(
         new.on_conflict_do_update(
             index_elements=[Signal.lease_id, Signal.kind],

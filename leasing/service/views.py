@@ -31,7 +31,6 @@ from leasing.schema.lease import (
     DeviceOut,
     EventOut,
     EventPage,
-    IdleOut,
     LeaseOut,
     LeasePage,
     QueueEntryOut,
@@ -40,9 +39,9 @@ from leasing.schema.lease import (
     RequestOut,
     WhyOut,
 )
-from leasing.service import device_memory, forecasts, notices, policymaking, suspension
+from leasing.service import device_memory, forecasts, idle_views, keeps, notices, policymaking, suspension
 from leasing.service.principal import Principal
-from leasing.states import LIVE, Goal, LeaseState, Priority, SuspendReason, Verdict
+from leasing.states import LIVE, Goal, LeaseState, Priority, SuspendReason
 from leasing.units import format_duration
 
 MAX_PAGE = 500
@@ -61,7 +60,10 @@ UNPLACED = (LeaseState.QUEUED, LeaseState.SUSPENDED, LeaseState.ENDED)
 
 def lease_out(session: Session, lease: Lease, *, now: datetime, gateway_url: str) -> LeaseOut:
     """One lease."""
-    return _leases_out(session, [lease], now=now, gateway_url=gateway_url)[0]
+    found = _leases_out(session, [lease], now=now, gateway_url=gateway_url)[0]
+    if lease.state == LeaseState.RUNNING:
+        found.idle, found.keep = idle_views.in_full(session, lease, now=now), keeps.of(session, lease)
+    return found
 
 
 def lease_page(  # noqa: PLR0913 - a query's filters, each by name
@@ -241,7 +243,7 @@ def _leases_out(
             keeps=lease.keeps or None,
             kept_bytes=lease.kept_bytes,
             retain_until=lease.retain_until,
-            idle=_idle(lease, now),
+            idle=idle_views.brief(lease, now),
             policy=ruled.get(lease.id),
             queue=QueueOut(
                 position=named[lease.id].position,
@@ -278,14 +280,6 @@ def _request(lease: Lease, named: sa.Row[Any]) -> RequestOut:
         at_least_seconds=lease.at_least_seconds,
         wait=lease.wait,
     )
-
-
-def _idle(lease: Lease, now: datetime) -> IdleOut | None:
-    if lease.state != LeaseState.RUNNING or lease.idle_verdict is None:
-        return None
-    quiet = lease.idle_since is not None and lease.idle_verdict == Verdict.IDLE
-    seconds = (now - lease.idle_since).total_seconds() if quiet and lease.idle_since else 0.0
-    return IdleOut(verdict=lease.idle_verdict, seconds=max(0.0, seconds), reason=lease.idle_reason)
 
 
 def _names(session: Session, leases: Sequence[Lease]) -> dict[UUID, sa.Row[Any]]:

@@ -10,15 +10,10 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from enum import StrEnum
 
+from leasing.reading import Reading, Signalled
 from leasing.states import Verdict
 from leasing.units import format_duration
-
-FRESH = timedelta(seconds=30)
-"""A signal not heard for longer is unknown now, whatever it said before."""
-AHEAD = timedelta(seconds=5)
-"""A reading taken in meanwhile may be so much younger than the judge's own moment. More is a clock gone back."""
 
 WORDS = {
     "gpu": "GPU",
@@ -33,34 +28,6 @@ WORDS = {
 }
 
 
-class Signalled(StrEnum):
-    """What one signal says now."""
-
-    ACTIVE = "active"
-    QUIET = "quiet"
-    UNKNOWN = "unknown"
-
-
-@dataclass(frozen=True)
-class SignalState:
-    """Known without a gap since `known_since`, last heard at `seen_at`, last active at `active_at`."""
-
-    known_since: datetime
-    seen_at: datetime
-    active_at: datetime | None
-
-    def at(self, now: datetime) -> tuple[Signalled, datetime | None]:
-        """What it says `now`; and while it is quiet, since when."""
-        if self.active_at is not None and self.active_at >= min(now, self.seen_at) and self._heard(now):
-            return Signalled.ACTIVE, None
-        if not self._heard(now) or self.known_since > now:
-            return Signalled.UNKNOWN, None
-        return Signalled.QUIET, max(self.known_since, self.active_at or self.known_since)
-
-    def _heard(self, now: datetime) -> bool:
-        return -AHEAD <= now - self.seen_at <= FRESH and self.known_since <= self.seen_at
-
-
 @dataclass(frozen=True)
 class Judgement:
     """A verdict, why, and since when every signal has been quiet: None while one is not known to be, whatever the
@@ -73,7 +40,7 @@ class Judgement:
 
 def judge(
     applicable: Collection[str],
-    signals: Mapping[str, SignalState],
+    signals: Mapping[str, Reading],
     *,
     started_at: datetime,
     now: datetime,

@@ -10,9 +10,10 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
+from leasing.reading import Reading
 from leasing.reclaim import NEVER, Rule
 from leasing.states import Verdict
-from scheduler.policy.idleness import Judgement, SignalState, judge
+from scheduler.policy.idleness import Judgement, judge
 
 MINUTE = timedelta(minutes=1)
 ENDLESS = timedelta(days=36500)
@@ -51,7 +52,7 @@ def replay(
     """
     limits = {**thresholds, **rule.thresholds}
     window = ENDLESS if rule.window_seconds == NEVER else timedelta(seconds=rule.window_seconds)
-    states: dict[str, SignalState] = {}
+    states: dict[str, Reading] = {}
     spans: list[Span] = []
     end: datetime | None = None
     for minute in sorted(minutes, key=lambda one: one.at):
@@ -64,7 +65,7 @@ def replay(
             if peak is None or not peak >= 0:
                 states.pop(kind, None)
                 continue
-            state = states.get(kind) or SignalState(begin, end, None)
+            state = states.get(kind) or Reading(begin, end, None)
             active_at = end if peak >= limits[kind] else state.active_at
             states[kind] = replace(state, seen_at=end, active_at=active_at)
         judged = judge(

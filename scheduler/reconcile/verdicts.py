@@ -15,13 +15,14 @@ from sqlalchemy.orm import Session
 
 from leasing.database import Sessions, now
 from leasing.model import Lease, Run
+from leasing.reading import FRESH
 from leasing.reclaim import NEVER, Rule
 from leasing.service import activity, policies, signals
 from leasing.states import LeaseState
-from scheduler.policy.idleness import Judgement, SignalState, judge
+from scheduler.policy.idleness import Judgement, judge
 
 WRITTEN = ("idle_verdict", "idle_reason", "idle_since")
-SETTLED = signals.MAX_GAP + timedelta(seconds=2)
+SETTLED = FRESH + timedelta(seconds=2)
 """So long after its end it is certain what was heard of a minute without a gap."""
 
 
@@ -60,13 +61,9 @@ def _judge_all(session: Session, *, now: datetime) -> None:
     changed: list[Mapping[str, object]] = []
     for lease, run, started_at in rows:
         heard = readings.get(lease.id, {})
-        states = {
-            kind: SignalState(reading.known_since, reading.seen_at, reading.active_at)
-            for kind, reading in heard.items()
-        }
         judged = judge(
             signals.applicable(lease, run, heard),
-            states,
+            heard,
             started_at=started_at,
             now=now,
             window=_window(rules[lease.id]),

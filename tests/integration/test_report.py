@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from leasing.database import now
 from leasing.model import Device, DeviceUsage, Event, Lease, Node, NodeUsage, Run, RunSample, SignalKind
+from leasing.reading import Reading
 from leasing.schema.report import NodeReport, ReportAccepted
 from leasing.service import cluster as service
 from leasing.service import report, signals
@@ -104,7 +105,7 @@ class Sampled:
                 sa.select(RunSample).join(Run, Run.id == RunSample.run_id).where(Run.lease_id == lease.id)
             ).scalar_one()
 
-    def signals(self, lease_id: UUID) -> dict[str, signals.Reading]:
+    def signals(self, lease_id: UUID) -> dict[str, Reading]:
         with self.cluster.sessions() as session:
             return signals.of(session, [lease_id]).get(lease_id, {})
 
@@ -285,11 +286,11 @@ def test_a_signal_is_known_only_since_its_last_gap(node: Sampled) -> None:
     node.report(containers=[used(container, 2)])
     first = node.moment
     node.report(containers=[used(container, 2)], seconds=30)
-    assert node.signals(lease.id)[SignalKind.CPU] == signals.Reading(
+    assert node.signals(lease.id)[SignalKind.CPU] == Reading(
         known_since=first, seen_at=node.moment, active_at=first, value=0.0
     )
     node.report(containers=[used(container, 2)], seconds=31)
-    assert node.signals(lease.id)[SignalKind.CPU] == signals.Reading(
+    assert node.signals(lease.id)[SignalKind.CPU] == Reading(
         known_since=node.moment, seen_at=node.moment, active_at=first, value=0.0
     )
 

@@ -6,19 +6,20 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from leasing.reading import Reading
 from leasing.states import EndReason, Verdict
 from scheduler.policy import fate
 from scheduler.policy.fate import Fate, Seen
-from scheduler.policy.idleness import SignalState, judge
+from scheduler.policy.idleness import judge
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 WINDOW = timedelta(minutes=30)
 LONG_AGO = NOW - timedelta(hours=3)
-QUIET = SignalState(LONG_AGO, NOW, None)
-STALE = SignalState(LONG_AGO, NOW - timedelta(seconds=31), None)
-YOUNG = SignalState(NOW - timedelta(minutes=29), NOW, None)
-BUSY = SignalState(LONG_AGO, NOW, NOW - timedelta(minutes=29))
-DONE = SignalState(LONG_AGO, NOW, NOW - timedelta(minutes=30))
+QUIET = Reading(LONG_AGO, NOW, None)
+STALE = Reading(LONG_AGO, NOW - timedelta(seconds=31), None)
+YOUNG = Reading(NOW - timedelta(minutes=29), NOW, None)
+BUSY = Reading(LONG_AGO, NOW, NOW - timedelta(minutes=29))
+DONE = Reading(LONG_AGO, NOW, NOW - timedelta(minutes=30))
 
 
 @pytest.mark.parametrize(
@@ -35,7 +36,7 @@ DONE = SignalState(LONG_AGO, NOW, NOW - timedelta(minutes=30))
     ],
 )
 def test_idle_needs_every_signal_quiet_for_the_whole_window(
-    signals: dict[str, SignalState], verdict: Verdict
+    signals: dict[str, Reading], verdict: Verdict
 ) -> None:
     judged = judge(frozenset({"cpu", "network"}), signals, started_at=LONG_AGO, now=NOW, window=WINDOW)
     assert judged.verdict is verdict
