@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, time
 from zoneinfo import ZoneInfo
 
@@ -77,6 +77,14 @@ class Rule:
     """After each start, for so long, it gives way to nobody."""
     retention_seconds: int = 7 * 86400
     """A suspended lease keeps its files for so long; 0: for ever."""
+
+    def asked(self, seconds: int | None) -> Rule:
+        """With a lease's own idle time over it, the policy's longest at most: None says nothing, 0 is never."""
+        if seconds is None:
+            return self
+        if self.longest_seconds is not None:
+            seconds = min(seconds or self.longest_seconds, self.longest_seconds)
+        return replace(self, window_seconds=seconds, learned=False, gaps=0)
 
     def __str__(self) -> str:
         """`policy vision: suspended after 1h idle, warned 15m and 5m before`."""

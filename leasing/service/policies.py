@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from datetime import time
-from typing import Any, Protocol
+from typing import Protocol
 from uuid import UUID
-from zoneinfo import ZoneInfo
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
+from leasing import policy_terms
 from leasing.model import LearnedWindow, Lease, Policy, Project
-from leasing.reclaim import NEVER, Hours, Rule
-from leasing.states import LeaseState, ReclaimAction
+from leasing.reclaim import Rule
+from leasing.states import LeaseState
 
 ALL, LEASES, PROJECTS, ENVIRONMENTS = "all", "leases", "projects", "environments"
 """What a policy's subject begins with."""
@@ -54,7 +53,7 @@ def effective(session: Session, leases: Sequence[Governed]) -> dict[UUID, Rule]:
     made = _made(session)
     learned = _learned(session) if any(policy.learned for policy, _ in made.values()) else {}
     return {
-        lease.id: own(_fitting(lease, made, learned), lease.idle_timeout_seconds)
+        lease.id: _fitting(lease, made, learned).asked(lease.idle_timeout_seconds)
         for lease in leases
         if lease.id is not None
     }
@@ -65,32 +64,10 @@ def for_ask(session: Session, lease: Governed) -> Rule:
     return _fitting(lease, _made(session), {})
 
 
-def own(policy: Rule, seconds: int | None) -> Rule:
-    """The policy with a lease's own idle time over it: None says nothing, and no more than the policy's longest."""
-    if seconds is None:
-        return policy
-    longest = policy.longest_seconds
-    if longest is not None:
-        seconds = longest if seconds == NEVER else min(seconds, longest)
-    return replace(policy, window_seconds=seconds, learned=False, gaps=0)
-
-
 def rule(policy: Policy, subject: str = ALL) -> Rule:
     """What a policy says, the platform's values filled in."""
-    said: dict[str, Any] = {
-        "action": ReclaimAction(policy.action) if policy.action else None,
-        "window_seconds": policy.window_seconds,
-        "longest_seconds": policy.longest_seconds,
-        "grace_seconds": policy.grace_seconds,
-        "warnings": tuple(sorted(policy.warnings, reverse=True)) if policy.warnings is not None else None,
-        "hours": _hours(policy.hours) if policy.hours is not None else None,
-        "protected_seconds": policy.protected_seconds,
-        "retention_seconds": policy.retention_seconds,
-    }
-    return replace(
-        Rule(policy=policy.name, subject=subject, learned=policy.learned, thresholds=policy.thresholds),
-        **{name: value for name, value in said.items() if value is not None},
-    )
+    said = {field: getattr(policy, field) for field in policy_terms.FIELDS}
+    return policy_terms.rule(policy.name, subject, said)
 
 
 def subject_of(policy: Policy, project: str | None, lease: str | None) -> str:
@@ -136,12 +113,3 @@ def _fitting(lease: Governed, made: Mapping[tuple[str, object], _Made], learned:
     if taught is None:
         return said
     return replace(said, window_seconds=min(taught.window_seconds, said.window_seconds), gaps=taught.gaps)
-
-
-def _hours(said: Mapping[str, Any]) -> Hours:
-    return Hours(
-        days=frozenset(said["days"]),
-        begin=time.fromisoformat(said["from"]),
-        end=time.fromisoformat(said["to"]),
-        zone=ZoneInfo(said["zone"]),
-    )

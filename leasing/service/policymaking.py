@@ -11,21 +11,17 @@ import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from leasing import names
+from leasing import names, policy_terms
 from leasing.errors import Conflict, Gone, Invalid, NotFound
 from leasing.model import LearnedWindow, Lease, Policy, Project, User
 from leasing.reclaim import PLATFORM, Rule
 from leasing.schema.policy import LearnedOut, LeasePolicyOut, PolicyIn, PolicyOut, PolicyPage
-from leasing.service import events, leases, policies, policy_terms, projects
+from leasing.service import events, leases, policies, projects
 from leasing.service.principal import Principal
 from leasing.settings.limits import LimitSettings
 from leasing.states import LeaseState
 
 SUBJECT = ("project_id", "environment", "lease_id")
-TERMS = (
-    "action", "window_seconds", "learned", "longest_seconds", "thresholds", "grace_seconds", "warnings", "hours",
-    "protected_seconds", "retention_seconds",
-)  # fmt: skip
 _ROWS = (
     sa.select(Policy, Project.name, Lease.name)
     .outerjoin(Project, Project.id == Policy.project_id)
@@ -80,9 +76,12 @@ def put(
     if policy is None:
         policy = Policy(name=name)
         session.add(policy)
-        before: dict[str, Any] = dict.fromkeys((*SUBJECT, *TERMS)) | {"learned": False, "thresholds": {}}
+        before: dict[str, Any] = dict.fromkeys((*SUBJECT, *policy_terms.FIELDS)) | {
+            "learned": False,
+            "thresholds": {},
+        }
     else:
-        before = {field: getattr(policy, field) for field in (*SUBJECT, *TERMS)}
+        before = {field: getattr(policy, field) for field in (*SUBJECT, *policy_terms.FIELDS)}
     changes = {
         field: (before[field], value) for field, value in (subject | said).items() if value != before[field]
     }
@@ -114,7 +113,11 @@ def remove(session: Session, name: str, *, principal: Principal) -> None:
         raise NotFound(
             f"There is no policy {name[:60]!r}.", hint="lease admin policy ls shows what there is."
         )
-    changes = {field: (value, None) for field in (*SUBJECT, *TERMS) if _says(value := getattr(policy, field))}
+    changes = {
+        field: (value, None)
+        for field in (*SUBJECT, *policy_terms.FIELDS)
+        if _says(value := getattr(policy, field))
+    }
     _record(session, "removed", policy, changes, principal)
     session.delete(policy)
     session.flush()
@@ -209,7 +212,7 @@ def _rank(subject: str) -> int:
 
 def _out(session: Session, policy: Policy, project: str | None, lease: str | None) -> PolicyOut:
     rule = policies.rule(policy, policies.subject_of(policy, project, lease))
-    said = [field for field in TERMS if _says(getattr(policy, field))]
+    said = [field for field in policy_terms.FIELDS if _says(getattr(policy, field))]
     return _as_said(
         rule,
         said=said,

@@ -5,25 +5,33 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import time
 from typing import Any
 from zoneinfo import ZoneInfo
 
 from leasing.errors import Invalid
-from leasing.model import SignalKind
 from leasing.reclaim import NEVER, Hours, Rule
 from leasing.schema.policy import HoursIn, HoursOut, PolicyIn
+from leasing.settings.idle import IdleSettings
 from leasing.settings.limits import LimitSettings
+from leasing.states import ReclaimAction
 from leasing.units import format_duration
 
 DAY = 86_400
 LONGEST = 366 * DAY
 """No time of a policy is longer."""
 MOST_WARNINGS = 5
+FIELDS = (
+    "action", "window_seconds", "learned", "longest_seconds", "thresholds", "grace_seconds", "warnings", "hours",
+    "protected_seconds", "retention_seconds",
+)  # fmt: skip
+"""The columns in which a policy says something."""
+TIMES = ("window_seconds", "longest_seconds", "grace_seconds", "protected_seconds", "retention_seconds")
 DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
-SIGNALS = tuple(kind for kind in SignalKind if kind is not SignalKind.KEEP)
+SIGNALS = tuple(signal for signal in IdleSettings.model_construct().thresholds() if signal != "keep")
 """Those that have a threshold."""
-SHARES = (SignalKind.GPU,)
+SHARES = ("gpu",)
 """Signals that are between 0 and 1."""
 
 
@@ -42,6 +50,20 @@ def columns(ask: PolicyIn, limits: LimitSettings) -> dict[str, Any]:
         "protected_seconds": _within("protected time", ask.protected_seconds, 0),
         "retention_seconds": _within("retention", ask.retention_seconds, 0),
     }
+
+
+def rule(name: str, subject: str, said: Mapping[str, Any]) -> Rule:
+    """What a policy's columns say, the platform's values filled in."""
+    warnings, hours = said["warnings"], said["hours"]
+    found = {
+        "action": ReclaimAction(said["action"]) if said["action"] else None,
+        "warnings": tuple(sorted(warnings, reverse=True)) if warnings is not None else None,
+        "hours": _read_hours(hours) if hours is not None else None,
+    } | {field: said[field] for field in TIMES}
+    return replace(
+        Rule(policy=name, subject=subject, learned=said["learned"], thresholds=said["thresholds"]),
+        **{field: value for field, value in found.items() if value is not None},
+    )
 
 
 def hours_out(hours: Hours | None) -> HoursOut | None:
@@ -152,3 +174,12 @@ def _zone(name: str, example: str) -> str:
         return ZoneInfo(name).key
     except (KeyError, ValueError, OSError):  # unknown; no name at all; a folder of zones
         raise Invalid(f"{name!r} is no time zone that this machine knows.", hint=example) from None
+
+
+def _read_hours(said: Mapping[str, Any]) -> Hours:
+    return Hours(
+        days=frozenset(said["days"]),
+        begin=time.fromisoformat(said["from"]),
+        end=time.fromisoformat(said["to"]),
+        zone=ZoneInfo(said["zone"]),
+    )
