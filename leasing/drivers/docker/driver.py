@@ -257,6 +257,9 @@ class DockerDriver(Images, Keeping, Streams, Commands, Volumes, HandOvers, Sandb
                     mount.volume,
                     type="volume",
                     read_only=mount.read_only,
+                    # to an empty volume the engine gives the owner and the files of the image's folder: a reader's
+                    # image has no say in that
+                    no_copy=mount.read_only,
                     labels=_volume_labels(spec),
                 )
                 for mount in spec.mounts
@@ -265,7 +268,8 @@ class DockerDriver(Images, Keeping, Streams, Commands, Volumes, HandOvers, Sandb
 
     def _prepare(self, client: docker.APIClient, container_id: str, spec: ContainerSpec) -> None:
         if not spec.prepared:
-            folders = [spec.home] if spec.working_dir is None else [spec.home, spec.working_dir]
+            closed = {mount.target for mount in spec.mounts if mount.read_only}
+            folders = [folder for folder in (spec.home, spec.working_dir) if folder and folder not in closed]
             client.put_archive(container_id, "/", files.folders(*folders))
         if self._settings.ca_bundle is not None:
             bundle = _bundle(self._settings.ca_bundle)

@@ -44,7 +44,7 @@ class Loops:
             return self._linked(image, size_bytes)
 
     def set_up(self, name: str, size_bytes: int) -> None:
-        """After a restart of the machine, too; grown if it is smaller than asked."""
+        """After a restart of the machine, too; grown if it is smaller than asked and nobody has it."""
         with self._locked():
             image = self._image(name)
             if not image.exists():
@@ -53,11 +53,11 @@ class Loops:
 
     def _linked(self, image: Path, size_bytes: int) -> Path:
         device = self._device(image)
-        if image.stat().st_size < size_bytes:
+        # a mounted one grows another time: that would take a capability that root in a container does not have
+        if image.stat().st_size < size_bytes and not self._mounted(image.stem).is_mount():
             os.truncate(image, size_bytes)
             _run("losetup", "--set-capacity", device)
-            if not self._mounted(image.stem).is_mount():
-                _run("e2fsck", "-f", "-p", device, good=range(_DAMAGED))  # resize2fs insists on it
+            _run("e2fsck", "-f", "-p", device, good=range(_DAMAGED))  # resize2fs insists on it
             _run("resize2fs", device)
         LINKS.mkdir(parents=True, exist_ok=True)
         link, fresh = LINKS / image.stem, LINKS / f".{image.stem}"
