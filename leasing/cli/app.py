@@ -31,6 +31,7 @@ FILES = {
     "notify": ("notify",),
     "server": ("serve", "admin"),
     "usage": ("usage",),
+    "warm": ("admin",),
 }
 """Of this package, with the words that each makes commands of: to load them all takes longer than one of them runs."""
 HELP = "Lease GPU containers. Sign in first: lease login LINK. Then, for example: lease up demo --for 1h"

@@ -78,6 +78,15 @@ def expected(one: Mapping[str, Any], *, now: datetime | None = None) -> str:
     return f"{soon}, {last}" if soon else last
 
 
+def warnings(leases: Iterable[Mapping[str, Any]]) -> None:
+    """What leases are warned of, each with the command that keeps it; nothing where nobody is."""
+    for lease in leases:
+        for notice in lease.get("notices") or ():
+            said = f"{plain(notice['message'])} {moment(notice['deadline'])}: {notice['hint']}"
+            keep = f", or lease keep {lease['name']} --while CMD" if notice["kind"] == "idle" else ""
+            print(f"{_style('!', '33')} {said}{keep}")
+
+
 def labels(found: Mapping[str, str]) -> str:
     """`disk=fast,zone=b`"""
     return ",".join(f"{key}={value}" for key, value in sorted(found.items()))

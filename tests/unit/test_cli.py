@@ -215,7 +215,7 @@ def test_a_bad_address_is_said_in_a_sentence(
     [
         ("nosuch",), ("show",), ("ls", "--nosuch"), ("up", "x", "--port", "many"), ("up", "x", "--port", "0"),
         ("up", "x", "--until", "soon"), ("up", "x", "--for", "1h", "--until", "18:00"), ("up", "x", "--env", "=1"),
-        ("extend", "x"), ("extend", "x", "1h", "--until", "18:00"), ("extend", "x", "--until", "soon"), ("show", ""),
+        ("extend", "x", "1h", "--until", "18:00"), ("extend", "x", "--until", "soon"), ("show", ""),
         ("release", ".."), ("tokens", "revoke", "no-uuid"),
     ],
     ids=" ".join,
