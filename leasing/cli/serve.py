@@ -34,6 +34,7 @@ from leasing.errors import DriverError, HostError, Invalid, NotSignedIn
 from leasing.host import engine as container_engine
 from leasing.host import firewall, firewall_use, listening, revisions
 from leasing.host.postgres import Postgres, running_url
+from leasing.host.reviver import Reviver
 from leasing.host.supervisor import Child, Supervisor
 from leasing.model import TokenKind
 from leasing.schema.cluster import EnvironmentOut
@@ -184,10 +185,9 @@ def _everything(settings: CoreSettings, stop: threading.Event) -> None:
             supervisor.tick()
             if _wait_until_ready(settings, supervisor, stop):
                 _greet(settings, database, link)
+            revive = Reviver(database)
             while not stop.wait(0.2):
-                if database.poll() is not None:
-                    log.warning("the database died and is started again")
-                    database.start()
+                revive.tick()
                 supervisor.tick()
         finally:
             print("Stopping; leases keep running.", flush=True)

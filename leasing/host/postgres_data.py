@@ -68,14 +68,11 @@ def end_leftover(data: Path, seconds: float) -> None:
     pid = int(first_line) if first_line.isdecimal() else 0
     deadline = time.monotonic() + seconds
     while pid and _runs_in(pid, data):
-        if time.monotonic() > deadline:
-            raise HostError(
-                f"A PostgreSQL left from before (process {pid}) does not stop.",
-                hint=f"End it with `kill -QUIT {pid}`, then try again.",
-            )
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGINT)
-        time.sleep(0.1)
+        _end(pid, signal.SIGINT, deadline)
+    # A statement goes on without the server it was sent to, and no other server starts until it is over.
+    while orphans := _all_in(data):
+        for orphan in orphans:
+            _end(orphan, signal.SIGTERM, deadline)
     # The number in a stale file may belong to any process by now, and PostgreSQL would then refuse to start.
     pid_file.unlink(missing_ok=True)
 
@@ -88,6 +85,22 @@ def explain(said: str, folder: Path) -> str:
     lines = [line.strip() for line in said.splitlines() if line.strip()]
     errors = [line for line in lines if "FATAL" in line or "PANIC" in line or "error:" in line]
     return (errors or lines or ["It said nothing."])[-1]
+
+
+def _end(pid: int, how: signal.Signals, deadline: float) -> None:
+    if time.monotonic() > deadline:
+        raise HostError(
+            f"A PostgreSQL left from before (process {pid}) does not stop.",
+            hint=f"End it with `kill -QUIT {pid}`, then try again.",
+        )
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, how)
+    time.sleep(0.05)
+
+
+def _all_in(folder: Path) -> list[int]:
+    pids = [int(one.name) for one in Path("/proc").iterdir() if one.name.isdecimal()]
+    return [pid for pid in pids if _runs_in(pid, folder)]
 
 
 def _runs_in(pid: int, folder: Path) -> bool:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import psycopg
@@ -127,6 +128,19 @@ def test_killed_server_is_noticed_and_starts_again_at_its_address(state_dir: Pat
         server.start()
         assert server.poll() is None
         assert value(server.url, "SELECT answer FROM kept") == 42
+
+
+def test_killed_server_starts_again_although_a_statement_of_it_goes_on(state_dir: Path) -> None:
+    with open_own(state_dir) as server, closing(psycopg.connect(server.url)) as busy:
+        busy.pgconn.send_query(b"SELECT count(*) FROM generate_series(1, 1e12::bigint)")
+        eventually(
+            lambda: value(server.url, "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%1e12%'") == 2
+        )
+        assert server.pid is not None
+        os.kill(server.pid, signal.SIGKILL)
+        assert server.wait(20) == -signal.SIGKILL
+        server.start()
+        assert value(server.url, "SELECT 1") == 1
 
 
 def test_server_stops_with_its_killed_parent_and_the_next_one_takes_over(state_dir: Path) -> None:
