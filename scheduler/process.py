@@ -221,6 +221,8 @@ class Scheduler:
                 self._plan.wake()
             if kind in ("", "lease.placed", "lease.starting", "lease.stopping"):
                 self._work.wake()
+            if kind in ("", "warm.changed"):
+                self._warm.wake()
             if kind in ("", "lease.renewed"):
                 self._notices.wake()
             if kind in ("", NOTICES, CONTACTS):

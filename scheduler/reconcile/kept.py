@@ -65,7 +65,8 @@ def _end(sessions: Sessions, engine: Lifecycle, lease_id: UUID, container: str) 
 
 
 def _wanted(sessions: Sessions, installation: str) -> set[str]:
-    """Images that live leases went on from, and those that are made for them to go on from now."""
+    """Images that live leases went on from, those that are made for them to go on from now, and those that they will
+    go on from: see `flattening`."""
     with sessions() as session:
         live = session.execute(
             sa.select(Lease.kept_image).where(Lease.kept_image.is_not(None), Lease.state != LeaseState.ENDED)
@@ -75,8 +76,17 @@ def _wanted(sessions: Sessions, installation: str) -> set[str]:
             .join(Lease, Lease.id == Run.lease_id)
             .where(Run.released_at.is_(None), Lease.kept_container.is_not(None))
         )
+        resting = session.execute(
+            sa.select(Lease.id, sa.func.max(Run.generation) + 1)
+            .join(Run, Run.lease_id == Lease.id)
+            .where(
+                Lease.kept_container.is_not(None),
+                Lease.state.in_([LeaseState.SUSPENDED, LeaseState.QUEUED]),
+            )
+            .group_by(Lease.id)
+        )
         return {image for image in live if image is not None} | {
-            names.kept_image(installation, lease_id, generation) for lease_id, generation in made
+            names.kept_image(installation, lease_id, generation) for lease_id, generation in [*made, *resting]
         }
 
 

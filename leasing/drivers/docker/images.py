@@ -18,8 +18,6 @@ from leasing.drivers.protocol import Image, Progress, RegistryLogin
 from leasing.errors import DriverError
 from leasing.units import format_size
 
-COMMIT_SECONDS = 3600
-
 
 class Images:
     """The image half of the driver."""
@@ -82,17 +80,6 @@ class Images:
             client.import_image(str(tarball), repository=repository, tag=version, changes=list(changes))
             return convert.image(_inspect(client, tag))
 
-    def commit(self, container_id: str, *, tag: str, labels: Mapping[str, str]) -> Image:
-        if (found := self.find_image(tag)) is not None:
-            return found
-        repository, version = parse_repository_tag(tag)
-        # a client of its own: the engine copies every file that the container has written before it answers
-        with self._connection.fresh(COMMIT_SECONDS) as client:
-            facts = client.inspect_container(container_id)
-            config = _config(_inspect(client, facts["Image"])["Config"], facts["Config"], labels)
-            client.commit(container_id, repository=repository, tag=version, conf=config)
-            return convert.image(_inspect(client, tag))
-
     def images(self) -> list[Image]:
         with self._connection.call() as client:
             return [convert.image(facts) for facts in client.images()]
@@ -108,26 +95,6 @@ class Images:
                     return False
                 raise
             return True
-
-
-def _config(
-    image: Mapping[str, Any], container: Mapping[str, Any], labels: Mapping[str, str]
-) -> dict[str, Any]:
-    """The image's own configuration, for a commit of the container. What the container was given beside that, the
-    engine would add from it, unless it is named here: so variables and labels that are its own are emptied."""
-    environment = list(image.get("Env") or ())
-    known = {entry.partition("=")[0] for entry in environment}
-    given = [
-        name
-        for name in (entry.partition("=")[0] for entry in container.get("Env") or ())
-        if name not in known
-    ]
-    own = dict.fromkeys(container.get("Labels") or (), "")
-    return {
-        **image,
-        "Env": [*environment, *(f"{name}=" for name in given)],
-        "Labels": {**own, **(image.get("Labels") or {}), **labels},
-    }
 
 
 def _inspect(client: docker.APIClient, reference: str) -> Any:
