@@ -25,6 +25,7 @@ from api.routers import (
     registries,
     reservations,
     usage,
+    warm,
     workspaces,
 )
 from api.streams import events, export, logs, terminal, threads
@@ -96,6 +97,7 @@ def create_app(
         registries,
         reservations,
         usage,
+        warm,
         workspaces,
         export,
     ):

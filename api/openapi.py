@@ -24,6 +24,7 @@ TAGS = {
     "cluster": "Nodes, devices, and what is free.",
     "images": "The catalogue of environments.",
     "people": "Users, tokens, signing in.",
+    "warm": "What is kept ready on nodes before anybody asks.",
     "projects": "In whose name leases are asked for, who belongs to it, and what each may have.",
     "usage": "What was allocated and used, where devices' time went, prices.",
     "policies": "How leases are taken back: when, with which warnings, and what is done.",

@@ -29,11 +29,12 @@ from leasing.model import (
     RunSample,
     Traffic,
     User,
+    Warm,
     Workspace,
 )
 from leasing.service import cluster
-from leasing.states import DeviceHealth, EndReason, LeaseState, Verdict
-from monitoring import metrics
+from leasing.states import DeviceHealth, EndReason, LeaseState, Verdict, WarmRole
+from monitoring import device_time, metrics
 
 WAIT_BUCKETS = (1, 5, 15, 60, 300, 900, 3600, 4 * 3600, 24 * 3600)
 START_BUCKETS = (0.25, 0.5, 1, 2, 5, 10, 30, 60, 300)
@@ -98,6 +99,7 @@ class Rows(Collector):
         yield from self._devices()
         yield from self._nodes()
         yield from self._workspaces()
+        yield from self._warm()
         yield from self._running()
         yield from self._endpoints()
         yield from self._history()
@@ -173,6 +175,26 @@ class Rows(Collector):
                 quota.add_metric([key, workspace.kind], workspace.quota_bytes)
         yield from (info, size, quota)
 
+    def _warm(self) -> Iterable[Metric]:
+        counted = self._session.execute(
+            sa.select(Node.name, Warm.role, Warm.state, sa.func.count())
+            .join(Node, Node.id == Warm.node_id)
+            .group_by(Node.name, Warm.role, Warm.state)
+        )
+        warm = metrics.WARM.new()
+        for node, role, state, count in counted:
+            warm.add_metric([node, role, state], count)
+        yield warm
+        begun = dict(
+            self._session.execute(
+                sa.select(Run.ready, sa.func.count()).where(Run.started_at.is_not(None)).group_by(Run.ready)
+            ).all()
+        )
+        starts = metrics.STARTS.new()
+        for ready in (*WarmRole, None):
+            starts.add_metric([ready or "none"], begun.get(ready, 0))
+        yield starts
+
     def _running(self) -> Iterable[Metric]:
         moment = now(self._session)
         fresh = sa.and_(RunSample.run_id == Run.id, RunSample.at > moment - cluster.STALE)
@@ -209,7 +231,7 @@ class Rows(Collector):
         yield from self._held()
 
     def _held(self) -> Iterable[Metric]:
-        """The join row of device and lease, and the device-seconds each lease has held and used."""
+        """The join row of device and lease, and where devices' time went."""
         joined = metrics.LEASE_GPU_INFO.new()
         for lease_id, uuid in self._session.execute(
             sa.select(Run.lease_id, Device.uuid)
@@ -219,27 +241,7 @@ class Rows(Collector):
         ):
             joined.add_metric([str(lease_id), uuid], 1)
         yield joined
-        held = metrics.LEASE_GPU_SECONDS.new()
-        seconds = sa.func.extract(
-            "epoch", sa.func.coalesce(Allocation.released_at, sa.func.now()) - Allocation.created_at
-        )
-        for lease_id, total in self._session.execute(
-            sa.select(Run.lease_id, sa.func.sum(seconds * Allocation.share / 1000.0))
-            .join(Allocation, Allocation.run_id == Run.id)
-            .join(Lease, Lease.id == Run.lease_id)
-            .where(Lease.state != LeaseState.ENDED)
-            .group_by(Run.lease_id)
-        ):
-            held.add_metric([str(lease_id), "allocated"], float(total))
-        for lease_id, used in self._session.execute(
-            sa.select(Run.lease_id, sa.func.sum(RunSample.gpu_used_seconds_total))
-            .join(RunSample, RunSample.run_id == Run.id)
-            .join(Lease, Lease.id == Run.lease_id)
-            .where(Lease.state != LeaseState.ENDED, RunSample.gpu_used_seconds_total.is_not(None))
-            .group_by(Run.lease_id)
-        ):
-            held.add_metric([str(lease_id), "used"], float(used or 0))
-        yield held
+        yield from device_time.collect(self._session)
 
     def _endpoints(self) -> Iterable[Metric]:
         requests, moved = metrics.REQUESTS.new(), metrics.GATEWAY_BYTES.new()

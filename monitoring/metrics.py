@@ -67,6 +67,16 @@ RESERVATIONS_LATE = Gauge(
 )
 QUEUE_WAIT = Histogram("leasing_queue_wait_seconds", "From the request to its first place.")
 START = Histogram("leasing_lease_start_seconds", "From its place to a running container.", ("phase",))
+WARM = Gauge(
+    "leasing_warm",
+    "What is kept ready on a node: sandboxes, and containers that wait.",
+    ("node", "role", "state"),
+)
+STARTS = Counter(
+    "leasing_starts_total",
+    "Runs by what was ready for them: a warm container, a sandbox, or none.",
+    ("ready",),
+)
 FORECAST_ERROR = Histogram(
     "leasing_forecast_error_seconds", "Between the start that a waiting lease was first told and its place."
 )
@@ -88,7 +98,7 @@ LEASE_GPU_UTILIZATION = Gauge(
 LEASE_GPU_MEMORY = Gauge("leasing_lease_gpu_memory_used_bytes", "Memory in use on all its devices.", LEASE)
 LEASE_GPU_SECONDS = Counter(
     "leasing_lease_gpu_seconds_total",
-    "Device-seconds of a live lease: allocated by shares, and used.",
+    "Device-seconds of a live lease: allocated by shares while its container ran, and used.",
     ("lease_id", "kind"),
 )
 LEASE_CPU_SECONDS = Counter("leasing_lease_cpu_seconds_total", "CPU time of its container.", LEASE)
@@ -116,6 +126,11 @@ WORKSPACE_QUOTA = Gauge(
 
 GPU_INFO = Gauge("leasing_gpu_info", "A device and its model.", (*DEVICE, "model"))
 GPU_STATE = Gauge("leasing_gpu_state", "1 for the state that a device is in.", (*DEVICE, "state"))
+DEVICE_SECONDS = Counter(
+    "leasing_device_seconds_total",
+    "Where a device's time went, in whole hours once they are sealed; the classes sum to its capacity.",
+    (*DEVICE, "class"),
+)
 GPU_HEALTHY = Gauge(
     "leasing_gpu_healthy", "0 for a device that is lost, faulty, or gone while leased.", DEVICE
 )

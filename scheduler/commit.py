@@ -90,7 +90,7 @@ GIVE = sa.text("""
         SELECT id, node_id, role, image, cpus_millis, memory_bytes, device_id, ready_at FROM warm
         WHERE state = 'ready' AND node_id = ANY (CAST(:nodes AS uuid[])) ORDER BY id FOR NO KEY UPDATE SKIP LOCKED
     ), warmed AS (
-        SELECT run_id, ready.id
+        SELECT run_id, ready.id, 'warm' AS role
         FROM (
             SELECT *, row_number() OVER (
                 PARTITION BY node_id, image, cpus_millis, memory_bytes, device ORDER BY position
@@ -103,7 +103,7 @@ GIVE = sa.text("""
         ) AS ready USING (node_id, image, cpus_millis, memory_bytes, turn)
         WHERE asked.device IS NOT DISTINCT FROM ready.device_id
     ), joined AS (
-        SELECT run_id, ready.id
+        SELECT run_id, ready.id, 'sandbox' AS role
         FROM (
             SELECT run_id, node_id, row_number() OVER (PARTITION BY node_id ORDER BY position) AS turn
             FROM asked WHERE run_id NOT IN (SELECT run_id FROM warmed)
@@ -113,7 +113,7 @@ GIVE = sa.text("""
             FROM ready WHERE role = 'sandbox'
         ) AS ready USING (node_id, turn)
     ), given AS (
-        UPDATE run SET warm_id = found.id FROM (SELECT * FROM warmed UNION ALL SELECT * FROM joined) AS found
+        UPDATE run SET warm_id = found.id, ready = found.role FROM (SELECT * FROM warmed UNION ALL SELECT * FROM joined) AS found
         WHERE run.id = found.run_id RETURNING warm_id
     )
     UPDATE warm SET state = 'taken', taken_at = :now FROM given WHERE warm.id = given.warm_id

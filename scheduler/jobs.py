@@ -76,6 +76,8 @@ class Job:
     suspends: bool
     """Of one that is to be stopped: its files are to be kept."""
     kept: Kept
+    driver_version: str | None = None
+    """Of the NVIDIA driver on its node, as last reported."""
     on_suspend: Sequence[str] | None = None
     """What to run inside before it is stopped to be suspended."""
     workspace_id: UUID | None = None
@@ -151,6 +153,7 @@ def _job(claim: Claim, row: sa.Row[Any], installation: str) -> Job:
         suspends=row.goal == Goal.SUSPENDED,
         kept=Kept(row.kept_node_id, row.kept_container, row.kept_image),
         on_suspend=row.on_suspend,
+        driver_version=row.driver_version,
         workspace_id=row.workspace_id,
         stop_first=row.stop_first,
         ran=row.ran,

@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 # Fenced by the lease's claim, and the lease locked first, as wherever a run is written.
 FORSAKE = sa.text("""
     WITH own AS (SELECT FROM lease WHERE id = :lease AND claim_token = :token FOR NO KEY UPDATE),
-    freed AS (UPDATE run SET warm_id = NULL FROM own WHERE run.id = :run RETURNING run.id)
+    freed AS (UPDATE run SET warm_id = NULL, ready = NULL FROM own WHERE run.id = :run RETURNING run.id)
     UPDATE warm SET state = 'spent' FROM freed WHERE warm.id = :warm RETURNING warm.id
 """)
 

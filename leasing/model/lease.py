@@ -185,7 +185,9 @@ class Run(Base):
     stop_first: Mapped[bool] = mapped_column(server_default=text("false"))
     """Its container is to be stopped before it is started again: a restart was asked for."""
     warm_id: Mapped[UUID | None] = mapped_column(ForeignKey("warm.id", ondelete="SET NULL"))
-    """The warm container that it was given, or the sandbox whose network it joined."""
+    """The warm container that it was given, or the sandbox whose network it joined; None once that is gone."""
+    ready: Mapped[str | None]
+    """Which of the two it was given when it was placed; None: neither."""
     placed_at: Mapped[Created]
     started_at: Mapped[datetime | None]
     stopped_at: Mapped[datetime | None]

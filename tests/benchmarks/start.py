@@ -58,7 +58,7 @@ class Watch:
 
 def main() -> None:
     client = docker.APIClient(max_pool_size=64, version="auto")
-    settings = {"LEASING_LIMITS_LEASES_PER_USER": "500"}
+    settings = {"LEASING_LIMITS_LEASES_PER_USER": "500", "LEASING_WARM_SANDBOXES": "0"}
     with running(settings) as stack, httpx.Client(base_url=f"{stack.url}/api/v1", timeout=60) as api:
         api.headers["Authorization"] = f"Bearer {stack.lease('token').stdout.strip()}"
         url = running_url(Path(stack.environment["LEASING_STATE_DIR"]))

@@ -99,13 +99,13 @@ class Stack:
         return self.lease("admin", "signin-link").stdout.strip()
 
     def containers(self) -> list[str]:
-        """Names of this platform's own containers, by the engine's own word."""
+        """Names of this platform's own containers, by the engine's own word; without those that wait for a lease."""
         own = self.installation()
         listed = subprocess.run(
             ["docker", "ps", "-a", "--format", "{{.Names}}", "--filter", f"label=leasing.installation={own}"],
             capture_output=True, text=True, check=True,
         )  # fmt: skip
-        return listed.stdout.split()
+        return [name for name in listed.stdout.split() if not name.startswith(f"leasing-{own}-warm-")]
 
     def installation(self) -> str:
         found = re.search(r"scheduler runs installation=(\w+)", self.log)

@@ -71,6 +71,7 @@ def upgrade() -> None:
         ),
     )
     op.add_column("run", sa.Column("warm_id", sa.Uuid(), nullable=True))
+    op.add_column("run", sa.Column("ready", sa.Text(), nullable=True))
     op.create_index("uq_run_warm_id", "run", ["warm_id"], unique=True)
     op.create_foreign_key(
         op.f("fk_run_warm_id_warm"), "run", "warm", ["warm_id"], ["id"], ondelete="SET NULL"
@@ -80,6 +81,7 @@ def upgrade() -> None:
 def downgrade() -> None:
     op.drop_constraint(op.f("fk_run_warm_id_warm"), "run", type_="foreignkey")
     op.drop_index("uq_run_warm_id", table_name="run")
+    op.drop_column("run", "ready")
     op.drop_column("run", "warm_id")
     op.drop_table("warm_pool")
     op.drop_table("warm")
