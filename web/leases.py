@@ -12,7 +12,7 @@ from api.deps import Caller, Core, Limits, Now, Unit
 from leasing.errors import Invalid, LeasingError
 from leasing.model import Lease
 from leasing.schema.lease import RenewRequest
-from leasing.service import leases, offers, projects, suspension, tickets, views
+from leasing.service import device_faults, leases, offers, projects, suspension, tickets, views
 from leasing.states import Goal, LeaseState
 from web import form
 from web.render import page
@@ -96,6 +96,16 @@ def resume(
     return RedirectResponse(f"/leases/{lease.id}", 303)
 
 
+@router.post("/leases/{ref}/restart")
+def restart(ref: str, request: Request, unit: Unit, caller: Caller, now: Now, core: Core) -> Response:
+    lease = leases.find(unit, ref, principal=caller, lock=True)
+    try:
+        device_faults.restart(unit, lease, principal=caller, now=now)
+    except LeasingError as error:
+        return _lease(request, unit, caller, now, core, lease, "lease.html", status=409, refused=str(error))
+    return RedirectResponse(f"/leases/{lease.id}", 303)
+
+
 @router.post("/leases/{ref}/extend")
 def extend(
     ref: str, request: Request, unit: Unit, caller: Caller, now: Now, limits: Limits, core: Core,
@@ -104,7 +114,9 @@ def extend(
     lease = leases.find(unit, ref, principal=caller, lock=True)
     try:
         with unit.begin_nested():
-            leases.renew(unit, lease, RenewRequest(ttl=ttl[:40]), principal=caller, limits=limits, now=now)
+            leases.renew(
+                unit, lease, RenewRequest(ttl=ttl[:40] or None), principal=caller, limits=limits, now=now
+            )
     except LeasingError as error:
         return _lease(
             request, unit, caller, now, core, lease, "lease.html", status=409, fault=str(error), ttl=ttl

@@ -10,7 +10,7 @@ from starlette.responses import RedirectResponse, Response
 
 from api import problems
 from leasing.errors import NotSignedIn
-from web import calendar, extend, leases, machines, signin
+from web import banner, calendar, extend, leases, machines, signin
 from web.guard import Guard
 
 STATIC = Path(__file__).parent / "static"
@@ -19,8 +19,10 @@ STATIC = Path(__file__).parent / "static"
 def mount(app: FastAPI) -> None:
     """Pages at `/`; someone who is not signed in is shown where to."""
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
-    for part in (signin, extend, leases, machines, calendar):
+    for part in (signin, extend, banner):
         app.include_router(part.router, include_in_schema=False)
+    for part in (leases, machines, calendar):
+        app.include_router(part.router, include_in_schema=False, dependencies=[banner.LOOK])
     app.add_middleware(Guard)
 
     @app.exception_handler(NotSignedIn)

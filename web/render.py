@@ -61,5 +61,6 @@ def page(
     request: Request, template: str, caller: Principal | None, status: int = 200, **facts: Any
 ) -> HTMLResponse:
     """A page, or the part of one that htmx asks for."""
-    text = render(template, caller=caller, path=request.url.path, **facts)
+    notices = getattr(request.state, "notices", [])
+    text = render(template, caller=caller, path=request.url.path, notices=notices, **facts)
     return HTMLResponse(text, status, headers={"Cache-Control": "no-store"})

@@ -19,6 +19,8 @@ from leasing.states import HOLDING, Channel, LeaseState, NoticeKind
 
 NEAR = timedelta(seconds=60)
 """A warning stands for its lease as long as the deadline that it named is no further from the real one."""
+AHEAD = timedelta(days=8)
+"""No warning comes longer before."""
 HINTS = "notices"
 """What listeners are woken by when there is something to deliver."""
 
@@ -122,6 +124,22 @@ def standing(session: Session, leases: Sequence[Lease], *, now: datetime) -> dic
     for notices in found.values():
         notices.sort(key=lambda one: one.deadline)
     return found
+
+
+def of_user(session: Session, user_id: UUID, *, now: datetime) -> list[tuple[Lease, NoticeOut]]:
+    """All that a user's leases are warned of, the next to happen first."""
+    soon = now + AHEAD
+    leases = session.execute(
+        sa.select(Lease).where(
+            Lease.owner_id == user_id,
+            Lease.state != LeaseState.ENDED,
+            sa.or_(Lease.reclaim_at.is_not(None), Lease.ends_at <= soon, Lease.retain_until <= soon),
+        )
+    ).scalars()
+    rows = list(leases)
+    found = standing(session, rows, now=now)
+    warned = [(lease, notice) for lease in rows for notice in found.get(lease.id, [])]
+    return sorted(warned, key=lambda pair: pair[1].deadline)
 
 
 def stands(lease: Lease, notice: Notice) -> bool:
