@@ -139,6 +139,7 @@ def containers_are_fenced(picture: Picture) -> Iterator[str]:
                 one for one in box.facts.get("Mounts", ()) if one.get("Type") not in ("volume", "tmpfs")
             ]
             network = str(host.get("NetworkMode"))
+            bare = not host.get("Memory") or not host.get("NanoCpus")
             for wrong, what in (
                 (host.get("Privileged"), "is privileged"),
                 ((host.get("CapDrop") or []) != ["ALL"] or host.get("CapAdd"), "has capabilities"),
@@ -146,7 +147,7 @@ def containers_are_fenced(picture: Picture) -> Iterator[str]:
                 (host.get("PidMode") or host.get("IpcMode") == "host", "shares the machine's namespaces"),
                 (not network.startswith((f"leasing-{picture.installation}", "container:")), f"is in {network}"),
                 (mounts or host.get("Binds"), "has a folder of the machine"),
-                (not host.get("Memory") or not host.get("NanoCpus"), "has no limits"),
+                (bare and box.labels.get("leasing.role") != "sandbox", "has no limits"),
             ):  # fmt: skip
                 if wrong:
                     yield f"container {box.name} {what}"

@@ -7,12 +7,17 @@ tests/unit/test_chaos_invariants.py that it finds.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator
+from datetime import datetime, timedelta
+from typing import Any
 
 from leasing import names
 from leasing.states import TRANSITIONAL, LeaseState, NodeHealth
 from tests.chaos.always import Invariant, called
 from tests.chaos.picture import Box, Picture
+
+HOUR_NS = 3600 * 10**9
 
 
 def nodes_are_ready(picture: Picture) -> Iterator[str]:
@@ -153,14 +158,17 @@ def places_in_the_order_are_distinct(picture: Picture) -> Iterator[str]:
 
 
 def seconds_sum_to_capacity(picture: Picture) -> Iterator[str]:
-    """7: what was counted of a device in an hour is exactly the time that was counted."""
+    """7: every sealed hour of a device is in its classes to the nanosecond, and none between two is missing."""
     classes = ("leased", "held", "free", "foreign_use", "out", "unknown")
+    hours: dict[Any, list[datetime]] = defaultdict(list)
     for row in picture["device_hour"]:
-        counted = (row["counted_until"] - row["hour"]).total_seconds()
+        hours[row["device_id"]].append(row["hour"])
         total = sum(row[name] for name in classes)
-        # the first hour of a device begins in the middle; no hour has more than what has passed of it
-        if total > counted + 0.01 or counted > 3600.001 or (row["sealed"] and counted < 3599.999):
-            yield f"device {row['device_id']} has {total:.3f} s of {counted:.3f} s counted in {row['hour']}"
+        if total != row["capacity"] or total > HOUR_NS:
+            yield f"device {row['device_id']} has {total} of {row['capacity']} ns counted in {row['hour']}"
+    for device, sealed in hours.items():
+        if len(sealed) != (max(sealed) - min(sealed)) / timedelta(hours=1) + 1:
+            yield f"device {device} has {len(sealed)} hours sealed between {min(sealed)} and {max(sealed)}"
 
 
 def _by_id(boxes: dict[str, Box], container_id: str | None) -> Box | None:

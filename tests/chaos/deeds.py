@@ -21,7 +21,7 @@ NAMES = tuple(f"c-{number}" for number in range(14))
 PORT = 8000
 # It says who it is, and what it found of files that it made when it first ran.
 SERVE = f"""
-mkdir -p /tmp/www; cd /tmp/www; echo "$LEASE_ID" >id
+set -e; mkdir -p /tmp/www; cd /tmp/www; echo "$LEASE_ID" >id
 mark() {{ [ -s "$1" ] || {{ head -c 12 /dev/urandom | base64 >"$1.new" && mv "$1.new" "$1"; }}; cp "$1" "$2"; }}
 mark "$HOME/first" first; mark /workspace/marker workspace
 exec httpd -f -p {PORT}
@@ -111,6 +111,7 @@ class People:
             for who, token in world.tokens.items()
         }  # fmt: skip
         self._busy: set[Future[None]] = set()
+        self._unanswered: list[Deed] = []
         self.ledger = Ledger()
         self.done: Counter[str] = Counter()
 
@@ -126,6 +127,12 @@ class People:
             self.done[deed.kind] += 1
             for _ in range(2 if deed.twice else 1):
                 self._busy.add(self._pool.submit(self._do, deed))
+
+    def ask_again(self) -> None:
+        """As a client does that had no answer: whether the first was taken in or not, there is one lease."""
+        with self._lock:
+            again, self._unanswered = self._unanswered, []
+        self.act(again)
 
     def rest(self, seconds: float) -> None:
         """Until everything that was begun is answered, and so long at most."""
@@ -163,6 +170,8 @@ class People:
             self.ledger.answers[
                 f"{deed.kind} {answer.status_code if answer is not None else 'unanswered'}"
             ] += 1
+            if deed.kind == "ask" and (answer is None or answer.status_code == 503):
+                self._unanswered.append(deed)
             if answer is None:
                 return
             if answer.status_code == 500:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,7 +58,13 @@ def _freeze(name: str) -> Inflict:
         if part is None:
             return nothing
         part.signal(signal.SIGSTOP)
-        return lambda: part.signal(signal.SIGCONT)
+        world.frozen.add(name)
+
+        def heal() -> None:
+            part.signal(signal.SIGCONT)
+            world.frozen.discard(name)
+
+        return heal
 
     return inflict
 
@@ -69,44 +75,51 @@ def _postgres(how: str) -> Inflict:
         if pid is None:
             return nothing
         family = _children(pid)
+        one = family[int(pick * len(family)) :][:1]
         if how == "backend":
-            os.kill(family[int(pick * len(family))], signal.SIGTERM)
-            return nothing
-        if how == "crash":  # one that dies hard takes all others with it, and PostgreSQL recovers by itself
-            os.kill(family[int(pick * len(family))], signal.SIGKILL)
-            return nothing
-        os.kill(pid, signal.SIGKILL)
-        for child in family if how == "whole" else ():
-            with suppress(ProcessLookupError):
-                os.kill(child, signal.SIGKILL)
-        world.postgres.wait(10)
+            _end(one, signal.SIGTERM)
+        elif how == "crash":  # one that dies hard takes all others with it, and PostgreSQL recovers by itself
+            _end(one, signal.SIGKILL)
+        else:
+            _end([pid, *(family if how == "whole" else ())], signal.SIGKILL)
+            world.postgres.wait(10)
         return nothing
 
     return inflict
 
 
+def _end(processes: Iterable[int], how: signal.Signals) -> None:
+    for pid in processes:
+        with suppress(ProcessLookupError):
+            os.kill(pid, how)
+
+
 def _children(pid: int) -> list[int]:
-    return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    try:
+        return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except OSError:  # it has just died by itself
+        return []
 
 
 def _engine(name: str, how: str) -> Inflict:
     def inflict(world: World, _: float) -> Heal:
         engine = world.places[name].engine
-        if engine.pid is None:
+        pid = engine.pid
+        if pid is None or f"engine-{name}" in world.frozen:
             return nothing
         if how == "freeze":
-            pid = engine.pid
             os.kill(pid, signal.SIGSTOP)
-            return lambda: _go_on(pid)
+            world.frozen.add(f"engine-{name}")
+
+            def heal() -> None:
+                _end([pid], signal.SIGCONT)
+                world.frozen.discard(f"engine-{name}")
+
+            return heal
         (engine.kill if how == "kill" else engine.stop)()
         return nothing
 
     return inflict
-
-
-def _go_on(pid: int) -> None:
-    with suppress(ProcessLookupError):
-        os.kill(pid, signal.SIGCONT)
 
 
 def _container(how: str) -> Inflict:
@@ -114,10 +127,10 @@ def _container(how: str) -> Inflict:
 
     def inflict(world: World, pick: float) -> Heal:
         place = world.places[NODES[int(pick * 1000) % 2]]
-        if place.engine.pid is None:
+        if not world.answers(place.name):
             return nothing
         with suppress(requests.RequestException, docker.errors.DockerException):
-            client = docker.APIClient(base_url=place.engine.address, timeout=5)
+            client = docker.APIClient(base_url=place.engine.address, timeout=3)
             try:
                 own = {"label": f"leasing.installation={world.installation}"}
                 ids = sorted(one["Id"] for one in client.containers(filters=own))
@@ -146,7 +159,7 @@ def _harm(client: docker.APIClient, place: Place, container: str, how: str) -> H
 
 def _unpause(address: str, container: str) -> None:
     with suppress(requests.RequestException, docker.errors.DockerException):
-        client = docker.APIClient(base_url=address, timeout=5)
+        client = docker.APIClient(base_url=address, timeout=3)
         try:
             client.unpause(container)
         finally:

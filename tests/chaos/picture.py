@@ -134,8 +134,8 @@ class Camera:
         """None while the database is away. Engines are looked at before the rows."""
         looks = {
             name: self._pool.submit(self._engine, name)
-            for name, place in self._world.places.items()
-            if place.engine.pid is not None
+            for name in self._world.places
+            if self._world.answers(name)
         }
         engines = {name: found for name, look in looks.items() if (found := look.result()) is not None}
         try:
@@ -164,7 +164,7 @@ class Camera:
         client = self._clients.get(name)
         try:
             if client is None:
-                client = docker.APIClient(base_url=place.engine.address, timeout=5)
+                client = docker.APIClient(base_url=place.engine.address, timeout=3)
                 self._clients[name] = client
             own = {"label": f"{LABEL_INSTALLATION}={self._world.installation}"}
             listed = client.containers(all=True, filters=own)

@@ -9,10 +9,10 @@ from statistics import median
 from typing import Any
 
 from tests.chaos.storm import Storm
+from tests.chaos.watch import alike
 
 SHOWN = 10
 ODD = re.compile(r"^(?:\S+ \S+ (?:ERROR|CRITICAL) \w+ (.*)|(\w[\w.]*(?:Error|Exception|Assertion\w*): .*))$")
-NUMBERS = re.compile(r"[0-9a-f]{8}-[0-9a-f-]{27}|\b[0-9a-f]{12,64}\b|\d+")
 
 
 def facts(storm: Storm, seed: int) -> dict[str, Any]:
@@ -30,6 +30,10 @@ def facts(storm: Storm, seed: int) -> dict[str, Any]:
         "endpoints_asked": watch.markers.asked,
         "leases": len(people.ledger.made),
         "converged": {kind: spread(times) for kind, times in tally.converged.items()},
+        "waited_for": {
+            what: round(seconds, 1)
+            for what, seconds in sorted(watch.waited.items(), key=lambda one: -one[1])[:SHOWN]
+        },
         "odd_lines": dict(odd(storm._world.root).most_common(SHOWN)),
         "violations": [
             {"seed": seed, "step": one.step, "what": one.what, "actions": one.actions}
@@ -55,7 +59,7 @@ def odd(root: Path) -> Counter[str]:
     for log in root.glob("*.log"):
         for line in log.read_text(errors="replace").splitlines():
             if match := ODD.match(line):
-                found[f"{log.stem}: {NUMBERS.sub('#', match[1] or match[2])[:160]}"] += 1
+                found[f"{log.stem}: {alike(match[1] or match[2])}"] += 1
     return found
 
 
@@ -76,6 +80,9 @@ def text(said: dict[str, Any]) -> str:
         f"{kind:40} {one['times']:6} {one['median']:8.2f} {one['p95']:8.2f} {one['max']:8.2f}"
         for kind, one in sorted(said["converged"].items())
     ]
+    if said["waited_for"]:
+        lines += ["", "Seconds waited for, in all:"]
+        lines += [f"{seconds:8} {what}" for what, seconds in said["waited_for"].items()]
     if said["odd_lines"]:
         lines += ["", "Errors in the parts' logs:"]
         lines += [f"{count:6} {line}" for line, count in said["odd_lines"].items()]

@@ -8,6 +8,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from leasing.states import LeaseState
 from tests.chaos import deeds, faults
 from tests.chaos.deeds import NAMES, People
 from tests.chaos.faults import FAULTS, KINDS, Fault, Heal
@@ -15,7 +16,7 @@ from tests.chaos.watch import Watch
 from tests.chaos.world import World
 
 CONVERGE_SECONDS = 60.0
-STEPS = (6, 14)
+STEPS = (15, 45)
 
 
 @dataclass
@@ -114,6 +115,7 @@ class Storm:
         self._mend()
         self._clear_devices()
         self.people.rest(deeds.PATIENCE_SECONDS)
+        self.people.ask_again()
         self.watch.did(f"all is mended after {what}")
         self.tally.converged[what].append(self.watch.converge(CONVERGE_SECONDS))
         self.watch.look()
@@ -141,17 +143,11 @@ class Storm:
         self.watch.did("everything was released")
         self.tally.converged["the end of all leases"].append(self.watch.converge(CONVERGE_SECONDS))
         picture = self.watch.camera.take()
-        left = (
-            []
-            if picture is None
-            else [lease["name"] for lease in picture["lease"] if lease["state"] != "ended"]
-        )
-        left += (
-            []
-            if picture is None
-            else [box.name for engine in picture.engines.values() for box in engine.boxes]
-        )
-        self.watch.tell(f"{name} is left at the end" for name in left)
+        if picture is not None:
+            boxes = [box for engine in picture.engines.values() for box in engine.boxes]
+            left = [box.name for box in boxes if box.labels.get("leasing.role") == "lease"]
+            left += [lease["name"] for lease in picture["lease"] if lease["state"] != LeaseState.ENDED]
+            self.watch.tell(f"{name} is left at the end" for name in left)
 
     def _line(self, seconds: float) -> str:
         return (

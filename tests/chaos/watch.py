@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import time
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -22,8 +23,15 @@ from tests.chaos.world import World
 
 TWICE = frozenset({containers_fit_their_devices, networks_are_not_shared})
 """Rows and engines are not seen at the same moment: what these say counts if a second look says it too."""
-IDLE_SECONDS = 1.0
+IDLE_SECONDS = 3.0
+"""A call to what does not answer lasts longer than this; a process that gets no turn on a busy machine does not."""
 LAST_ACTIONS = 50
+NUMBERS = re.compile(r"\bc-\d+\b|[0-9a-f]{8}-[0-9a-f-]{27}|\b[0-9a-f]{8,64}\b|\d+")
+
+
+def alike(said: str) -> str:
+    """Without what differs from one lease to the next."""
+    return NUMBERS.sub("#", said)[:110]
 
 
 @dataclass
@@ -47,6 +55,8 @@ class Watch:
     looks: int = 0
     blind: int = 0
     """Looks at which the database was away."""
+    waited: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+    """What was not yet in order after everything was mended -> for how long, seconds in all."""
     _told: set[str] = field(default_factory=set)
     _idle: dict[tuple[int, str], float] = field(default_factory=dict)
     _listening: psycopg.Connection[dict[str, Any]] | None = None
@@ -83,11 +93,14 @@ class Watch:
 
     def converge(self, seconds: float) -> float:
         """How long it took until everything held that holds at rest. What still does not is told."""
-        began = time.monotonic()
+        began = looked = time.monotonic()
         while True:
             self.world.supervise()
             wrong = list(self._wrong_at_rest())
-            took = time.monotonic() - began
+            looked, before = time.monotonic(), looked
+            took = looked - began
+            for what in {alike(one) for one in wrong}:
+                self.waited[what] += looked - before
             if not wrong or took > seconds:
                 self.tell(f"not within {seconds:.0f} s: {one}" for one in wrong)
                 return took
@@ -142,10 +155,10 @@ class Watch:
                 yield f"{row['application_name']} rests in a transaction after: {' '.join(row['query'].split())[:120]}"
 
     def _runs(self, application: str) -> bool:
-        """A process that we froze may rest wherever it was."""
-        return not any(application.startswith(f"leasing-{frozen}") for frozen in self.frozen)
-
-    frozen: set[str] = field(default_factory=set)
+        """A process that we froze rests wherever it was."""
+        return not any(
+            application.startswith(f"leasing-{part.partition('-')[0]}") for part in self.world.frozen
+        )
 
     def _await_event(self, seconds: float) -> None:
         """Until the platform says that something happened, and so long at most."""

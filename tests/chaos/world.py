@@ -41,10 +41,10 @@ POSTGRES = {
     "fsync": "off", "full_page_writes": "off", "max_wal_size": "64MB", "wal_recycle": "off", "max_connections": "150",
 }  # fmt: skip
 QUICK = {
-    "LEASING_SCHEDULER_PLAN_SECONDS": "0.5",
-    "LEASING_SCHEDULER_WORK_SECONDS": "0.3",
-    "LEASING_SCHEDULER_RECLAIM_SECONDS": "0.5",
-    "LEASING_SCHEDULER_RECONCILE_SECONDS": "0.5",
+    "LEASING_SCHEDULER_PLAN_SECONDS": "1",
+    "LEASING_SCHEDULER_WORK_SECONDS": "0.5",
+    "LEASING_SCHEDULER_RECLAIM_SECONDS": "1",
+    "LEASING_SCHEDULER_RECONCILE_SECONDS": "1",
     "LEASING_SCHEDULER_CLAIM_SECONDS": "5",
     "LEASING_SCHEDULER_RETRY_SECONDS": "0.3",
     "LEASING_SCHEDULER_STOP_GRACE_SECONDS": "0",
@@ -53,7 +53,9 @@ QUICK = {
     "LEASING_SCHEDULER_DISK_RESERVE_BYTES": "0",
     "LEASING_HANDOVER_PATIENCE_SECONDS": "5",
     "LEASING_DOCKER_TIMEOUT_SECONDS": "10",
-    "LEASING_NODE_INTERVAL_SECONDS": "0.5",
+    "LEASING_NODE_INTERVAL_SECONDS": "1",
+    "LEASING_WARM_SANDBOXES": "2",
+    "LEASING_WARM_SANDBOXES_MOST": "3",
 }
 
 
@@ -91,6 +93,8 @@ class World:
     parts: dict[str, Part | None] = field(default_factory=dict)
     held_down: set[str] = field(default_factory=set)
     """Parts that are not to be started again yet."""
+    frozen: set[str] = field(default_factory=set)
+    """Parts and engines that do nothing just now, and know nothing of it."""
 
     @property
     def roles(self) -> dict[str, tuple[str, dict[str, str]]]:
@@ -131,6 +135,10 @@ class World:
             if name not in self.held_down and (part is None or not part.alive):
                 log = self.root / f"{name}.log"
                 self.parts[name] = self.nursery.start(name, role, {**self.environment, **special}, log)
+
+    def answers(self, name: str) -> bool:
+        """Whether that engine may be asked something: a frozen one would keep us waiting."""
+        return self.places[name].engine.pid is not None and f"engine-{name}" not in self.frozen
 
     def connect(self) -> psycopg.Connection[dict[str, object]]:
         """A connection of the harness's own."""

@@ -66,6 +66,13 @@ def box(lease_id: UUID, number: int, state: str = "running", generation: int = 1
     return Box(f"id-{number}", name(lease_id, generation), state, labels, {"HostConfig": facts, "Mounts": []})
 
 
+def sealed(hour: int) -> dict[str, Any]:
+    return {
+        "device_id": DEVICE, "hour": NOW + timedelta(hours=hour), "leased": 10, "held": 1, "free": 9,
+        "foreign_use": 0, "out": 0, "unknown": 0, "capacity": 20,
+    }  # fmt: skip
+
+
 def in_order() -> Picture:
     """One lease runs on the device that another was suspended from, one waits, one is over."""
     usual = ("queued", "placed", "starting", "running")
@@ -92,10 +99,7 @@ def in_order() -> Picture:
              "released_at": NOW - timedelta(minutes=2)},
         ],
         "workspace": [{"id": SPACE, "name": "data", "node_id": NODE, "deleted_at": None}],
-        "device_hour": [
-            {"device_id": DEVICE, "hour": NOW, "leased": 10.0, "held": 1.0, "free": 9.0, "foreign_use": 0.0,
-             "out": 0.0, "unknown": 0.0, "counted_until": NOW + timedelta(seconds=20), "sealed": False},
-        ],
+        "device_hour": [sealed(0), sealed(1)],
     }  # fmt: skip
     engine = Engine(
         boxes=[box(RUNS, 1), box(RESTS, 2, "exited")],
@@ -182,7 +186,8 @@ MUTATIONS: list[tuple[Invariant, Callable[[Picture], Picture]]] = [
     (at_rest.waiting_leases_know_why, changed("lease", 2, blockers=[])),
     (at_rest.waiting_leases_know_why, changed("lease", 2, rank=None)),
     (at_rest.places_in_the_order_are_distinct, added("lease", lease(UUID(int=9), "queued", rank=0))),
-    (at_rest.seconds_sum_to_capacity, changed("device_hour", 0, free=10.0)),
+    (at_rest.seconds_sum_to_capacity, changed("device_hour", 0, free=10)),
+    (at_rest.seconds_sum_to_capacity, added("device_hour", sealed(3))),
 ]  # fmt: skip
 
 
