@@ -173,8 +173,16 @@ def _plain(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _row(by: UsageBy, row: sa.Row[Any]) -> UsageRow:
-    named = {"lease_id": UUID(row.key), "lease": row.lease, "owner": row.owner, "project": row.project}
-    return UsageRow(key=row.key, **(named if by is UsageBy.LEASE else {}), **_amounts(row))
+    if by is not UsageBy.LEASE:
+        return UsageRow(key=row.key, **_amounts(row))
+    return UsageRow(
+        key=row.key,
+        lease_id=UUID(row.key),
+        lease=row.lease,
+        owner=row.owner,
+        project=row.project,
+        **_amounts(row),
+    )
 
 
 def _amounts(row: sa.Row[Any]) -> dict[str, float | None]:

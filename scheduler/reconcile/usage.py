@@ -19,11 +19,23 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from leasing.database import Sessions, now
-from leasing.model import Counting, DeviceHour, DeviceSpan, DeviceTotal, Node, Run, RunSpan, RunUse, UsageHour
+from leasing.model import (
+    Counting,
+    DeviceHour,
+    DeviceSpan,
+    DeviceTotal,
+    Lease,
+    Node,
+    Run,
+    RunSpan,
+    RunUse,
+    UsageHour,
+)
 from leasing.service import counting
 from leasing.service.counting import COLUMN
 from leasing.service.used import HOUR
 from leasing.settings.usage import UsageSettings
+from leasing.states import LeaseState
 from scheduler.reconcile import conditions
 
 log = logging.getLogger(__name__)
@@ -54,8 +66,11 @@ def prune(session: Session, settings: UsageSettings, *, now: datetime) -> None:
     """Let go of what sealed hours were counted from, and of hours that are too old."""
     before = now - timedelta(days=settings.spans_days)
     sealed = sa.select(sa.func.min(Counting.sealed_until)).scalar_subquery()
-    for span in (RunSpan, DeviceSpan):
-        session.execute(sa.delete(span).where(span.until < before, span.until < sealed))
+    session.execute(sa.delete(DeviceSpan).where(DeviceSpan.until < before, DeviceSpan.until < sealed))
+    over = sa.exists().where(
+        Run.id == RunSpan.run_id, Lease.id == Run.lease_id, Lease.state == LeaseState.ENDED
+    )
+    session.execute(sa.delete(RunSpan).where(RunSpan.until < before, RunSpan.until < sealed, over))
     of_run = sa.select(Counting.sealed_until).join(Run, Run.node_id == Counting.node_id)
     session.execute(
         sa.delete(RunUse).where(RunUse.hour < of_run.where(Run.id == RunUse.run_id).scalar_subquery())
