@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 
 from leasing.errors import Invalid
 from leasing.reclaim import NEVER, Hours, Rule
-from leasing.schema.policy import HoursIn, HoursOut, PolicyIn
+from leasing.schema.policy import HoursIn, HoursOut, PolicyIn, RuleOut
 from leasing.settings.idle import IdleSettings
 from leasing.settings.limits import LimitSettings
 from leasing.states import ReclaimAction
@@ -66,7 +66,23 @@ def rule(name: str, subject: str, said: Mapping[str, Any]) -> Rule:
     )
 
 
-def hours_out(hours: Hours | None) -> HoursOut | None:
+def rule_out(rule: Rule) -> RuleOut:
+    """As it goes over the wire."""
+    return RuleOut.model_validate(
+        {field: getattr(rule, field) for field in FIELDS}
+        | {"name": rule.policy, "subject": rule.subject, "said": str(rule), "hours": _hours_out(rule.hours)}
+    )
+
+
+def rule_in(said: RuleOut) -> Rule:
+    """Back from the wire. Raises `Invalid` for a time zone that is not known here."""
+    columns = {field: getattr(said, field) for field in FIELDS}
+    if said.hours is not None:
+        columns["hours"] = _hours(HoursIn.model_validate(said.hours.model_dump()))
+    return rule(said.name, said.subject, columns)
+
+
+def _hours_out(hours: Hours | None) -> HoursOut | None:
     """As people write them."""
     if hours is None:
         return None

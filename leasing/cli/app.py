@@ -28,6 +28,7 @@ FILES = {
     "admin": ("admin",),
     "simulate": ("admin",),
     "policies": ("admin",),
+    "policy_trial": ("admin",),
     "notify": ("notify",),
     "server": ("serve", "admin"),
     "usage": ("usage",),

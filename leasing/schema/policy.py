@@ -74,18 +74,17 @@ class LearnedOut(Wire):
     learned_at: datetime
 
 
-class PolicyOut(Wire):
-    """A policy as it counts: what it leaves to the platform is filled in, and named by `set` not to be its own."""
+class RuleOut(Wire):
+    """All that counts for a lease, what its policy leaves to the platform filled in."""
 
     name: str
     subject: str
     """`all`, `projects/NAME`, `environments/NAME`, `leases/NAME`."""
     said: str
     """In words."""
-    set: list[str]
-    """What it says itself; the rest is the platform's own."""
     action: ReclaimAction
     window_seconds: int
+    """0: never."""
     learned: bool
     longest_seconds: int | None
     thresholds: dict[str, float]
@@ -94,6 +93,13 @@ class PolicyOut(Wire):
     hours: HoursOut | None
     protected_seconds: int
     retention_seconds: int
+
+
+class PolicyOut(RuleOut):
+    """A policy as it counts."""
+
+    set: list[str]
+    """What it says itself; the rest is the platform's own."""
     windows: list[LearnedOut]
     """What was learned so far, if it is learned."""
     updated_at: datetime | None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
+from leasing.schema.activity import ActivityPage
 from leasing.schema.cluster import DevicePage, DeviceStateOut, NodeOut, NodePage, RegistryOut, RegistryPage
 from leasing.schema.history import HistoryPage
 from leasing.schema.lease import EventOut, EventPage
@@ -12,6 +13,7 @@ from leasing.schema.people import UserOut, UserPage
 from leasing.schema.policy import PolicyIn, PolicyOut, PolicyPage
 from leasing.schema.project import ProjectIn, ProjectOut, ProjectPatch, QuotaIn, QuotaOut
 from leasing.schema.usage import DeviceBy, DeviceUsagePage, PriceIn, PriceOut
+from leasing.schema.warm import WarmPage, WarmPoolIn, WarmPoolOut
 from leasing.sdk.transport import Transport, at
 from leasing.sdk.wire import ask, body, period
 
@@ -124,6 +126,22 @@ class Admin:
         """Raises `NotFound`."""
         self._transport.call("DELETE", at("prices", model))
 
+    def warm(self) -> WarmPage:
+        """What is kept ready on nodes before anybody asks (`items`), and which containers are wanted (`pools`)."""
+        return ask(self._transport, WarmPage, "GET", "/warm")
+
+    def keep_warm(self, image: str, count: int = 1, **facts: Any) -> WarmPoolOut:
+        """Keep so many containers of an image waiting: on each open node or on `node`, each bound to a `gpu` or
+        without, of `cpus` and `memory` or as leases that name none. Raises `Invalid`, `NotFound`."""
+        asked = body(WarmPoolIn, {"image": image, "count": count} | facts)
+        return ask(self._transport, WarmPoolOut, "PUT", "/warm/pools", json=asked)
+
+    def remove_warm(self, image: str, *, node: str | None = None, gpu: str | None = None) -> None:
+        """Raises `NotFound`."""
+        named = {"image": image, "node": node, "gpu": gpu}
+        params = {name: value for name, value in named.items() if value is not None}
+        self._transport.call("DELETE", "/warm/pools", params=params)
+
     def registries(self) -> list[RegistryOut]:
         """Which logins at private image registries there are; never their secrets."""
         return ask(self._transport, RegistryPage, "GET", "/registries").items
@@ -152,6 +170,16 @@ class Admin:
         wanted: dict[str, Any] = {"days": days, "limit": PAGE}
         while True:
             page = ask(self._transport, HistoryPage, "GET", "/history", params=wanted)
+            yield page
+            if page.next is None:
+                return
+            wanted["cursor"] = page.next
+
+    def activity(self, *, days: int = 7, project: str | None = None) -> Iterator[ActivityPage]:
+        """What leases did by the minute, a page at a time. Raises `NotFound` for the project."""
+        wanted: dict[str, Any] = {"days": days} | ({"project": project} if project else {})
+        while True:
+            page = ask(self._transport, ActivityPage, "GET", "/activity", params=wanted)
             yield page
             if page.next is None:
                 return

@@ -246,20 +246,5 @@ def _as_said(
     rule: Rule, *, said: list[str], windows: list[LearnedOut], updated_at: datetime | None
 ) -> PolicyOut:
     return PolicyOut(
-        name=rule.policy,
-        subject=rule.subject,
-        said=str(rule),
-        set=said,
-        action=rule.action,
-        window_seconds=rule.window_seconds,
-        learned=rule.learned,
-        longest_seconds=rule.longest_seconds,
-        thresholds=dict(rule.thresholds),
-        grace_seconds=rule.grace_seconds,
-        warnings=list(rule.warnings),
-        hours=policy_terms.hours_out(rule.hours),
-        protected_seconds=rule.protected_seconds,
-        retention_seconds=rule.retention_seconds,
-        windows=windows,
-        updated_at=updated_at,
+        **policy_terms.rule_out(rule).model_dump(), set=said, windows=windows, updated_at=updated_at
     )

@@ -82,6 +82,7 @@ METHODS = {
     "list_tokens": Client.tokens,
     "create_token": Client.create_token,
     "revoke_token": Client.revoke_token,
+    "show_activity": "admin.activity",
     "list_policies": "admin.policies",
     "show_policy": "admin.policy",
     "set_policy": "admin.set_policy",
