@@ -22,6 +22,7 @@ JOBS = sa.text("""
         lease.kept_node_id, lease.kept_container, lease.kept_image,
         users.name AS owner, run.id AS run_id, run.generation, run.stop_first, run.cpus_millis, run.memory_bytes,
         node.id AS node_id, node.driver, node.address, run.started_at IS NOT NULL AS ran,
+        node.sampler ->> 'nvml_driver_version' AS driver_version,
         warm.id AS warm_id, warm.role AS warm_role, warm.container_id AS warm_container, warm.image_id AS warm_image,
         ARRAY(
             SELECT device.uuid FROM allocation JOIN device ON device.id = allocation.device_id

@@ -22,6 +22,7 @@ from leasing.states import GOES_ON_BY_ITSELF, Cause, EndReason, Goal, LeaseState
 from scheduler import claims
 from scheduler.fleet import Fleet
 from scheduler.jobs import Job
+from scheduler.policy.levels import FILES, driver_can, kept
 
 log = logging.getLogger(__name__)
 ACTOR = "stopper"
@@ -29,6 +30,7 @@ LAST_LINES = 50
 MOST_OUTPUT = 4000
 """Characters of what an on-suspend command says that its event keeps."""
 NOT_EXECUTED = 126
+LOOK_SECONDS = 5.0
 
 # Locks the lease, as `claims.enter` does, and nothing of whose claim fell or passed on.
 LAST_WORDS = sa.text("""
@@ -62,14 +64,15 @@ class Stopper:
         try:
             engine = self.fleet.connected(*job.node)
             found = engine.inspect(job.container)
-            last_log = ""
+            last_log, keeps = "", FILES
             if found is not None:
                 if job.suspends and job.kept.container is None and found.running:
                     self._save(job, engine)
+                    keeps = _level(job, engine)
                 engine.stop(job.container, grace_seconds=self.settings.stop_grace_seconds)
                 found = engine.inspect(job.container)
                 last_log = engine.tail(job.container, LAST_LINES)
-            if job.suspends and self._suspended(job, engine, found, last_log):
+            if job.suspends and self._suspended(job, engine, found, last_log, keeps):
                 return
             job.clear(engine)
             self._ended(job, found, last_log)
@@ -104,7 +107,9 @@ class Stopper:
                 data={"exit_code": ran.exit_code, "output": ran.output[-MOST_OUTPUT:]},
             )  # fmt: skip
 
-    def _suspended(self, job: Job, engine: Lifecycle, found: Container | None, last_log: str) -> bool:
+    def _suspended(
+        self, job: Job, engine: Lifecycle, found: Container | None, last_log: str, keeps: str
+    ) -> bool:
         """Whether the lease is suspended now. Not if it was released meanwhile, or if there are no files to keep."""
         if job.kept.container is not None:
             # it could not go on: what it was to go on from is there still, and what was made for it goes
@@ -122,7 +127,7 @@ class Stopper:
             session.execute(FREE, {"run": job.run_id, "stopped": found.finished_at if found else None})
             if job.kept.container is None:
                 lease.kept_node_id, lease.kept_container = job.node[0], job.container
-                lease.last_log = last_log[-64_000:]
+                lease.last_log, lease.keeps = last_log[-64_000:], keeps
             suspension.keep_time(lease, moment)
             suspension.rest(session, lease, Cause.STOPPER, now=moment, actor=ACTOR, message=lease.message)
             if lease.suspend_reason in GOES_ON_BY_ITSELF:
@@ -162,6 +167,22 @@ class Stopper:
                 return
             lease.progress = f"will be tried again: {error.message}"
             claims.drop(lease, retry_at=now(session) + timedelta(seconds=self.settings.retry_seconds))
+
+
+def _level(job: Job, engine: Lifecycle) -> str:
+    """What of it will be kept."""
+    devices, version = bool(job.facts.device_uuids), job.driver_version
+    tool = devices and driver_can(version) and _has(engine, job.container, "cuda-checkpoint")
+    return kept(devices=devices, driver_version=version, tool=tool)
+
+
+def _has(engine: Lifecycle, container: str, tool: str) -> bool:
+    try:
+        return engine.run(container, [tool, "--help"], seconds=LOOK_SECONDS).exit_code not in (126, 127, None)
+    except EngineDown:
+        raise
+    except DriverError:
+        return False
 
 
 def _outcome(ran: Ran, seconds: float, most: int) -> str:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 
 import pytest
+import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from leasing.database import now
 from leasing.drivers.protocol import Ran
 from leasing.errors import Conflict, DriverError, Invalid
-from leasing.model import Lease, Policy
+from leasing.model import Lease, Node, Policy
 from leasing.reclaim import Rule
 from leasing.schema.lease import RenewRequest, ResumeRequest
 from leasing.service import cluster as nodes
@@ -305,3 +306,27 @@ def test_what_never_ran_on_a_draining_node_is_not_taken(cluster: Cluster) -> Non
     assert drains.run_once(cluster.sessions) == []
     cluster.work()
     assert drains.run_once(cluster.sessions) == [lease.id], "it has files by now"
+
+
+@pytest.mark.parametrize(
+    ("version", "code", "why"),
+    [
+        ("535.104.05", 0, "driver 535.104.05 is older than 550"),
+        ("550.54.15", 127, "it is not in the container"),
+        ("550.54.15", 0, "which a stop ends"),
+    ],
+)
+def test_what_is_kept_is_said_and_never_more(cluster: Cluster, version: str, code: int, why: str) -> None:
+    with cluster.sessions.begin() as session:
+        session.execute(sa.update(Node).values(sampler={"nvml_driver_version": version}))
+    asked: list[Sequence[str]] = []
+
+    def answer(_: str, command: Sequence[str]) -> Ran:
+        asked.append(command)
+        return Ran(exit_code=code, output="")
+
+    cluster.driver.knobs.ran = answer
+    lease = suspended(cluster)
+    assert lease.keeps.startswith("its files; processes start anew (cuda-checkpoint: ")
+    assert why in lease.keeps
+    assert asked == ([] if version.startswith("535") else [["cuda-checkpoint", "--help"]])
