@@ -18,10 +18,13 @@ from leasing.states import Cause, LeaseState
 
 ACTOR = "starter"
 
+# A moment further ahead than any worker writes is of a clock that was set back since: whoever still works on such a
+# lease is fenced off by the new token.
 FREE = sa.text("""
     SELECT id, state, now() FROM lease
     WHERE state = ANY (CAST(:states AS text[]))
-        AND (claim_until IS NULL OR claim_until < now()) AND (retry_at IS NULL OR retry_at <= now())
+        AND (claim_until IS NULL OR claim_until < now() OR claim_until > now() + make_interval(secs => 2 * :seconds))
+        AND (retry_at IS NULL OR retry_at <= now() OR retry_at > now() + interval '10 minutes')
     ORDER BY arrival LIMIT :limit FOR NO KEY UPDATE SKIP LOCKED
 """)
 TAKE = sa.text("""
@@ -48,7 +51,7 @@ def take(
     Placed ones are starting from here on: a claim on them is their start. Fewer rows than there are may come back, so
     an empty result says nothing about the queue.
     """
-    found = session.execute(FREE, {"states": [*states], "limit": limit}).all()
+    found = session.execute(FREE, {"states": [*states], "limit": limit, "seconds": seconds}).all()
     if not found:
         return []
     transitions.move_many(
