@@ -135,9 +135,8 @@ class Platform:
 
         def there() -> bool:
             rows = self.api.get("/warm").raise_for_status().json()["items"]
-            return (
-                sum(one["count"] for one in rows if (one["role"], one["state"]) == (role, "ready")) >= count
-            )
+            found = [int(one["count"]) for one in rows if (one["role"], one["state"]) == (role, "ready")]
+            return sum(found) >= count
 
         until(there, what=f"{count} of {role}", seconds=180, every=0.25)
 

@@ -17,9 +17,10 @@ from uuid import uuid4
 
 import pytest
 
+from leasing import names
 from leasing.drivers.docker import DockerDriver
-from leasing.drivers.protocol import Container
-from leasing.drivers.spec import LeaseFacts, build
+from leasing.drivers.protocol import LABEL_INSTALLATION, LABEL_ROLE, Container
+from leasing.drivers.spec import SANDBOX, LeaseFacts, build
 from leasing.host import firewall
 from leasing.host.firewall import State
 from leasing.host.firewall_rules import FORWARD
@@ -57,8 +58,8 @@ class Leases:
         return said, time.monotonic() - began
 
 
-@pytest.fixture(scope="module")
-def leases() -> Iterator[Leases]:
+@pytest.fixture(scope="module", params=["own network", "sandbox"])
+def leases(request: pytest.FixtureRequest) -> Iterator[Leases]:
     ensure_busybox()
     found = firewall.ensure(FirewallSettings())
     assert found.state is State.APPLIED, found.detail
@@ -66,10 +67,14 @@ def leases() -> Iterator[Leases]:
     driver = DockerDriver("", settings)
 
     def up() -> Container:
+        sandbox = None
+        if request.param == "sandbox":
+            key, labels = uuid4(), {LABEL_INSTALLATION: installation, LABEL_ROLE: SANDBOX}
+            sandbox = driver.sandbox(names.warm(installation, key), names.bridge(key), labels).name
         facts = LeaseFacts(
             lease_id=uuid4(), name="isolation", owner="ada", installation=installation, generation=1, image=BUSYBOX,
             command=("sh", "-c", PAGE), env={}, cpus=0.2, memory_bytes=2**26, shm_bytes=None, device_uuids=(),
-            workspace=None,
+            workspace=None, sandbox=sandbox,
         )  # fmt: skip
         image = driver.find_image(BUSYBOX)
         assert image is not None
