@@ -19,14 +19,18 @@ class Archive:
         self._pieces = iter(pieces)
         self._helpers = helpers
         self._name = name
+        self._closed = False
 
     def __iter__(self) -> Archive:
         return self
 
     def __next__(self) -> bytes:
+        if self._closed:
+            raise StopIteration
         return next(self._pieces)
 
     def close(self) -> None:
+        self._closed = True
         self._helpers.pop(self._name, None)
 
 

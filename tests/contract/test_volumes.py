@@ -177,7 +177,8 @@ def test_readers_cannot_write(hard: Bench) -> None:
     writer, reader = use(hard, volume), use(hard, volume, read_only=True)
     assert output(hard, writer, ["sh", "-c", "echo hi > /workspace/x"]) == (0, b"")
     code, said = output(hard, reader, ["sh", "-c", "cat /workspace/x; echo no > /workspace/x"])
-    assert (code, said[:3]) == (1, b"hi\n")
+    assert code == 1
+    assert b"hi\n" in said
     assert b"Read-only file system" in said
 
 
