@@ -63,7 +63,6 @@ def check_url(url: str, reach: Reach, *, schemes: Iterable[str]) -> None:
     try:
         parts = urlsplit(url)
         host = parts.hostname or ""
-        _ = parts.port  # raises on one that is none
     except ValueError as error:
         raise Invalid("That is not an address.", hint="Write it like https://example.org/hook") from error
     allowed = sorted(schemes)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
@@ -33,8 +32,8 @@ from leasing.model import (
     Workspace,
 )
 from leasing.service import cluster
-from leasing.states import DeviceHealth, EndReason, LeaseState, Verdict, WarmRole
-from monitoring import device_time, metrics
+from leasing.states import DeviceHealth, LeaseState, Verdict, WarmRole
+from monitoring import device_time, metrics, notices
 
 WAIT_BUCKETS = (1, 5, 15, 60, 300, 900, 3600, 4 * 3600, 24 * 3600)
 START_BUCKETS = (0.25, 0.5, 1, 2, 5, 10, 30, 60, 300)
@@ -49,7 +48,6 @@ OF_A_LEASE = (
     metrics.LEASE_DEVICE_FAULT,
 )
 OF_A_RUN = sa.join(Run, Lease, Lease.id == Run.lease_id)
-RECLAIMS = (EndReason.EXPIRED, EndReason.IDLE, EndReason.PREEMPTED, EndReason.DRAINED)
 
 
 def render(session: Session) -> bytes:
@@ -103,6 +101,7 @@ class Rows(Collector):
         yield from self._running()
         yield from self._endpoints()
         yield from self._history()
+        yield from notices.collect(self._session)
         yield from _process(database_up=True)
 
     def _leases(self) -> Iterable[Metric]:
@@ -259,20 +258,13 @@ class Rows(Collector):
 
     def _history(self) -> Iterable[Metric]:
         transitions = metrics.TRANSITIONS.new()
-        reclaims: Counter[str] = Counter()
         for source, target, reason, count in self._session.execute(
             sa.select(Event.from_state, Event.to_state, Event.reason, sa.func.count())
             .where(Event.to_state.is_not(None))
             .group_by(Event.from_state, Event.to_state, Event.reason)
         ):
             transitions.add_metric([source or "", target or "", reason or ""], count)
-            if target == LeaseState.ENDED and reason in RECLAIMS:
-                reclaims[str(reason)] += count
         yield transitions
-        reclaimed = metrics.RECLAIMS.new()
-        for one in RECLAIMS:
-            reclaimed.add_metric([one], reclaims[one])
-        yield reclaimed
         conflicts = metrics.CONFLICTS.new()
         conflicts.add_metric(
             [],

@@ -81,6 +81,13 @@ FORECAST_ERROR = Histogram(
     "leasing_forecast_error_seconds", "Between the start that a waiting lease was first told and its place."
 )
 TRANSITIONS = Counter("leasing_lease_transitions_total", "Changes of state.", ("from", "to", "reason"))
+NOTICES = Counter(
+    "leasing_notices_total",
+    "Warnings that were delivered, given up, or void.",
+    ("kind", "channel", "outcome"),
+)
+OUTBOX_DEPTH = Gauge("leasing_outbox_depth", "Warnings that wait to be delivered.")
+OUTBOX_AGE = Gauge("leasing_outbox_oldest_seconds", "How long the oldest of them has waited; 0 if none does.")
 RECLAIMS = Counter("leasing_reclaims_total", "Leases taken back by the platform.", ("reason",))
 CONFLICTS = Counter("leasing_allocation_conflicts_total", "Placements that the database refused.")
 

@@ -240,7 +240,7 @@ def _preempt(session: Session, preemptions: Iterable[Preemption], now: datetime)
         Move(
             victim,
             f"it gives way to {by.name} (priority {Priority.of(by.priority)})",
-            {"for": str(by.id), "name": by.name},
+            {"for": str(by.id), "name": by.name, "reclaimed": EndReason.PREEMPTED},
         )
         for victim, by in by_victim.items()
         if victim in running

@@ -67,8 +67,7 @@ def store(
 
     Raises `Invalid` for an address that makes no sense on that channel or leads into a private network.
     """
-    wanted = _channel(channel, settings)
-    shown = _checked(wanted, address, settings)
+    wanted, shown = checked(channel, address, settings)
     secret = secrets.token_urlsafe(32) if wanted is Channel.WEBHOOK else ""
     sealed = fernet.encrypt(json.dumps({"address": address, "secret": secret}).encode())
     values = {"sealed_address": sealed, "shown": shown, "test_asked_at": None, "told_at": None, "error": ""}
@@ -133,21 +132,22 @@ def _channel(channel: str, settings: NotifySettings) -> Channel:
     )
 
 
-def _checked(channel: Channel, address: str, settings: NotifySettings) -> str:
-    """How the address is shown. Raises `Invalid`."""
-    if channel is Channel.MAIL:
+def checked(channel: str, address: str, settings: NotifySettings) -> tuple[Channel, str]:
+    """The channel, and how the address is shown. Raises `Invalid` for what leads astray or makes no sense there."""
+    wanted = _channel(channel, settings)
+    if wanted is Channel.MAIL:
         if MAIL.fullmatch(address) is None:
             raise Invalid(f"{address[:80]!r} is not a mail address.", hint="Write it like ada@example.org")
-        return address
+        return wanted, address
     reach = Reach(settings.allowed())
-    if channel is Channel.WEBHOOK:
+    if wanted is Channel.WEBHOOK:
         check_url(address, reach, schemes=("https", "http"))
         host = urlsplit(address).hostname
         if not host:
             raise Invalid("That address names no host.", hint="Write it like https://example.org/hook")
-        return f"{urlsplit(address).scheme}://{host}/…"
+        return wanted, f"{urlsplit(address).scheme}://{host}/…"
     check_url(address, reach, schemes=settings.schemes())
-    return f"{urlsplit(address).scheme}://…"
+    return wanted, f"{urlsplit(address).scheme}://…"
 
 
 def _own(session: Session, channel: str, principal: Principal) -> Contact:

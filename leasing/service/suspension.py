@@ -83,7 +83,7 @@ def take_back(
         if ends:
             transitions.move(
                 session, lease, LeaseState.ENDED, Cause.RECLAIMER,
-                now=now, actor=actor, message=message, reason=EndReason(why),
+                now=now, actor=actor, message=message, reason=EndReason(why), data={"reclaimed": why},
             )  # fmt: skip
         elif why is SuspendReason.EXPIRED:
             _over_while_resting(session, lease, state, now=now, actor=actor, message=message)
@@ -93,7 +93,7 @@ def take_back(
     transitions.move(
         session, lease, LeaseState.STOPPING, Cause.RECLAIMER,
         now=now, actor=actor, message=message, reason=EndReason(why) if ends else None,
-        goal=Goal.ENDED if ends else Goal.SUSPENDED,
+        goal=Goal.ENDED if ends else Goal.SUSPENDED, data={"reclaimed": why},
     )  # fmt: skip
 
 
