@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from http.cookies import CookieError, SimpleCookie
 from urllib.parse import urlsplit
 
@@ -126,3 +126,8 @@ def cookie_values(values: Iterable[str], name: str) -> str | None:
         if name in jar:
             return jar[name].value
     return None
+
+
+def size(found: Mapping[str, str]) -> int:
+    """Bytes of headers on the wire, about."""
+    return sum(len(name) + len(value) + 4 for name, value in found.items())

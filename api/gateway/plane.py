@@ -15,10 +15,10 @@ from fastapi.concurrency import run_in_threadpool
 from multidict import CIMultiDict
 from yarl import URL
 
-from api.gateway import headers
+from api.gateway import asking, headers
 from api.gateway.authorise import Refusal, Upstream, authorise
 from api.gateway.grants import Grants, Target, Visitor
-from api.gateway.traffic import Count, Counters
+from api.gateway.traffic import FRAMES, PACKETS, Counters
 from leasing.database import Sessions, now
 from leasing.errors import NotSignedIn
 from leasing.service import tickets
@@ -176,12 +176,12 @@ class Plane:
             own_token=own_token,
         )
         url = URL(f"http://{upstream.host}:{upstream.port}{path}", encoded=True)
-        count = self._counters.of(target.lease_id)
-        count.requests += 1
+        self._counters.of(target.lease_id).requests += 1
+        person = self._counters.person(target.lease_id, asking.request(request.method, path))
         work = asyncio.ensure_future(
             self._websocket(request, url, passed, target)
             if _wants_websocket(request)
-            else self._http(request, url, passed, target, prefix)
+            else self._http(request, url, passed, target, prefix, person=person)
         )
         watch = asyncio.ensure_future(self._until_over(target))
         try:
@@ -214,7 +214,14 @@ class Plane:
                 return
 
     async def _http(
-        self, request: web.Request, url: URL, passed: CIMultiDict[str], target: Target, prefix: str
+        self,
+        request: web.Request,
+        url: URL,
+        passed: CIMultiDict[str],
+        target: Target,
+        prefix: str,
+        *,
+        person: bool,
     ) -> web.StreamResponse:
         assert self._client is not None, "connected for as long as the application serves"
         body = self._sent(request, target) if request.can_read_body else None
@@ -229,15 +236,22 @@ class Plane:
                 headers=headers.to_client(answer.headers, prefix=prefix, upstream=f"{url.host}:{url.port}"),
             )
             await response.prepare(request)
+            if not person:
+                own = PACKETS + headers.size(passed) + headers.size(answer.headers)
+                self._counters.of(target.lease_id).own_bytes += own
             async for chunk in answer.content.iter_any():
-                self._counters.of(target.lease_id).bytes_out += len(chunk)
+                count = self._counters.of(target.lease_id)
+                count.bytes_out += len(chunk)
+                count.own_bytes += 0 if person else len(chunk)
                 await response.write(chunk)
             await response.write_eof()
             return response
 
     async def _sent(self, request: web.Request, target: Target) -> AsyncIterator[bytes]:
         async for chunk in request.content.iter_chunked(CHUNK):
-            self._counters.of(target.lease_id).bytes_in += len(chunk)
+            count = self._counters.of(target.lease_id)
+            count.bytes_in += len(chunk)
+            count.asked = max(1, count.asked)  # a long upload is activity for as long as it takes
             yield chunk
 
     async def _websocket(
@@ -255,13 +269,18 @@ class Plane:
             chosen = [inner.protocol] if inner.protocol else []
             outer = web.WebSocketResponse(protocols=chosen, max_msg_size=0, autoping=False, autoclose=False)
             await outer.prepare(request)
-            count = self._counters.of
-            down = asyncio.ensure_future(
-                _relay(inner, outer, lambda size: _add(count(target.lease_id), out=size))
-            )
-            up = asyncio.ensure_future(
-                _relay(outer, inner, lambda size: _add(count(target.lease_id), into=size))
-            )
+
+            def sent(data: str | bytes) -> None:
+                person = self._counters.person(target.lease_id, asking.message(url.path, data))
+                count = self._counters.of(target.lease_id)
+                count.bytes_in += len(data)
+                count.own_bytes += 0 if person else FRAMES + len(data)
+
+            def received(data: str | bytes) -> None:
+                self._counters.of(target.lease_id).bytes_out += len(data)
+
+            down = asyncio.ensure_future(_relay(inner, outer, received))
+            up = asyncio.ensure_future(_relay(outer, inner, sent))
             try:
                 await asyncio.wait({down, up}, return_when=asyncio.FIRST_COMPLETED)
             finally:
@@ -271,16 +290,16 @@ class Plane:
             return outer
 
 
-async def _relay(source: Socket, sink: Socket, counted: Callable[[int], None]) -> None:
+async def _relay(source: Socket, sink: Socket, counted: Callable[[str | bytes], None]) -> None:
     """Messages from one side to the other, until one side closes; the close code goes along."""
     while True:
         message = await source.receive()
         match message.type:
             case WSMsgType.TEXT:
-                counted(len(message.data))
+                counted(message.data)
                 await sink.send_str(message.data)
             case WSMsgType.BINARY:
-                counted(len(message.data))
+                counted(message.data)
                 await sink.send_bytes(message.data)
             case WSMsgType.PING:
                 await sink.ping(message.data)
@@ -293,11 +312,6 @@ async def _relay(source: Socket, sink: Socket, counted: Callable[[int], None]) -
             case _:
                 await sink.close(code=source.close_code or 1011)
                 return
-
-
-def _add(count: Count, *, into: int = 0, out: int = 0) -> None:
-    count.bytes_in += into
-    count.bytes_out += out
 
 
 def _wants_websocket(request: web.Request) -> bool:

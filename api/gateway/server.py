@@ -97,9 +97,10 @@ async def _flush(counters: Counters, grants: Grants, sessions: Sessions, seconds
 
 
 def _write(counters: Counters, grants: Grants, sessions: Sessions) -> None:
-    taken = counters.take()
+    taken, running = counters.take(), grants.running()
+    counters.forget(running)
     try:
-        write(sessions, taken, grants.running() if grants.current else [])
+        write(sessions, taken, running if grants.current else [])
     except SQLAlchemyError as error:
         counters.give_back(taken)
         log.warning("traffic not written error=%s", str(error).splitlines()[0])

@@ -2,40 +2,64 @@
 
 from __future__ import annotations
 
+import time
 from collections import defaultdict
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, fields
 from uuid import UUID
 
 from sqlalchemy.dialects.postgresql import insert
 
+from api.gateway.asking import Beats
 from leasing.database import Sessions, now
 from leasing.model import SignalKind, Traffic
 from leasing.service import signals
 from leasing.service.signals import Observation
 
+PACKETS = 600
+"""Bytes that a small request and its answer take on the network besides their own."""
+FRAMES = 140
+"""The same of a message on a WebSocket."""
+
 
 @dataclass
 class Count:
-    """Since the last flush. `moved` is whether anything did: an open but silent connection is no activity."""
+    """Since the last flush. `asked`: requests and messages of which a person, not an open page, is the cause;
+    `own_bytes`: of what pages asked by themselves, about as the network counts it."""
 
     requests: int = 0
+    asked: int = 0
     bytes_in: int = 0
     bytes_out: int = 0
+    own_bytes: int = 0
 
-    @property
-    def moved(self) -> bool:
-        return bool(self.requests or self.bytes_in or self.bytes_out)
+    def add(self, other: Count) -> None:
+        for one in fields(Count):
+            setattr(self, one.name, getattr(self, one.name) + getattr(other, one.name))
 
 
 class Counters:
     """Counts on the event loop's thread; `take` hands them over to be written."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._counts: dict[UUID, Count] = defaultdict(Count)
+        self._beats: dict[UUID, Beats] = defaultdict(Beats)
+        self._clock = clock
 
     def of(self, lease_id: UUID) -> Count:
         return self._counts[lease_id]
+
+    def person(self, lease_id: UUID, key: str | None) -> bool:
+        """Whether a person asks for what `api.gateway.asking` calls `key`; if so, it is counted."""
+        if not self._beats[lease_id].person(key, self._clock()):
+            return False
+        self.of(lease_id).asked += 1
+        return True
+
+    def forget(self, running: Collection[UUID]) -> None:
+        """What was asked of others than those."""
+        for lease_id in self._beats.keys() - set(running):
+            del self._beats[lease_id]
 
     def take(self) -> dict[UUID, Count]:
         taken, self._counts = self._counts, defaultdict(Count)
@@ -44,15 +68,12 @@ class Counters:
     def give_back(self, counts: dict[UUID, Count]) -> None:
         """What could not be written is kept for the next time."""
         for lease_id, count in counts.items():
-            kept = self._counts[lease_id]
-            kept.requests += count.requests
-            kept.bytes_in += count.bytes_in
-            kept.bytes_out += count.bytes_out
+            self._counts[lease_id].add(count)
 
 
 def write(sessions: Sessions, counts: dict[UUID, Count], running: Collection[UUID]) -> None:
-    """Add the counts, and observe every running endpoint: one that carried nothing is quiet, not unknown."""
-    moved = {lease_id: count for lease_id, count in counts.items() if count.moved}
+    """Add the counts, and observe every running endpoint: one that nobody asked anything is quiet, not unknown."""
+    moved = {lease_id: count for lease_id, count in counts.items() if count != Count()}
     with sessions.begin() as session:
         if moved:
             new = insert(Traffic).values(
@@ -62,6 +83,7 @@ def write(sessions: Sessions, counts: dict[UUID, Count], running: Collection[UUI
                         "requests_total": count.requests,
                         "bytes_in_total": count.bytes_in,
                         "bytes_out_total": count.bytes_out,
+                        "own_bytes_total": count.own_bytes,
                     }
                     for lease_id, count in sorted(moved.items())
                 ]
@@ -73,6 +95,7 @@ def write(sessions: Sessions, counts: dict[UUID, Count], running: Collection[UUI
                         "requests_total": Traffic.requests_total + new.excluded.requests_total,
                         "bytes_in_total": Traffic.bytes_in_total + new.excluded.bytes_in_total,
                         "bytes_out_total": Traffic.bytes_out_total + new.excluded.bytes_out_total,
+                        "own_bytes_total": Traffic.own_bytes_total + new.excluded.own_bytes_total,
                         "updated_at": new.excluded.updated_at,
                     },
                 )
@@ -80,11 +103,7 @@ def write(sessions: Sessions, counts: dict[UUID, Count], running: Collection[UUI
         signals.observe(
             session,
             [
-                Observation(
-                    lease_id,
-                    SignalKind.ENDPOINT,
-                    float(moved[lease_id].requests) if lease_id in moved else 0.0,
-                )
+                Observation(lease_id, SignalKind.ENDPOINT, float(moved.get(lease_id, Count()).asked))
                 for lease_id in {*running, *moved}
             ],
             now=now(session),

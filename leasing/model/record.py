@@ -99,6 +99,10 @@ class RunSample(Base):
     network_rx_bytes_total: Mapped[Bytes | None]
     network_tx_bytes_total: Mapped[Bytes | None]
     disk_bytes_total: Mapped[Bytes | None]
+    own_bytes_total: Mapped[Bytes | None]
+    """What open pages had asked for by themselves (`Traffic`)."""
+    network_bytes_per_second: Mapped[float | None]
+    """Over the last minute or so, without what open pages asked for by themselves; None until that is known."""
     gpu_utilization_ratio: Mapped[float | None]
     gpu_memory_used_bytes: Mapped[Bytes | None]
     gpu_used_seconds_total: Mapped[float | None]
@@ -114,4 +118,6 @@ class Traffic(Base):
     requests_total: Mapped[int] = mapped_column(BigInteger, server_default="0")
     bytes_in_total: Mapped[Bytes] = mapped_column(server_default="0")
     bytes_out_total: Mapped[Bytes] = mapped_column(server_default="0")
+    own_bytes_total: Mapped[Bytes] = mapped_column(server_default="0")
+    """Of what open pages asked for by themselves, about as the container's network counts it."""
     updated_at: Mapped[Created]

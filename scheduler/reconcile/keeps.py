@@ -113,9 +113,7 @@ def _observe(session: Session, moment: datetime) -> None:
             sa.select(Lease.id, Lease.state).where(
                 sa.or_(Lease.state == LeaseState.RUNNING, Lease.id.in_(kept))
             )
-        )
-        .tuples()
-        .all()
+        ).all()
     )
     for lease_id, state in states.items():
         keep = kept.get(lease_id)

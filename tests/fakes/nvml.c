@@ -1,7 +1,8 @@
 /* A stand-in for libnvidia-ml.so.1: answers from a state file that is read anew at each call, so that a test can change
  * a device under a running program. One line a device:
  *   uuid|name|mem_total|mem_used|util|power_mw|temp|pci|mig|numa|state|links|procs|faults
- * state: ok or lost; links: indexes joined by NVLink, "1,2"; procs: "pid:bytes,pid:bytes"; "-" for none.
+ * state: ok or lost; links: indexes joined by NVLink, "1,2"; procs: "pid:bytes,pid:bytes:percent"; "-" for none. Of
+ * what percent of the device's time each had tells "uses=1" among the faults; "uses=13" answers with that error.
  * faults may be left out, as may each of its parts, "xid=79:1,31:2;ecc=0;pending=0;failed=0;retired=0": how often each
  * Xid has happened, uncorrected ECC errors, row remaps pending and failed, retired pages pending. What is left out is
  * not supported.
@@ -12,7 +13,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
+enum { FUNCTION_NOT_FOUND = 13 };
 enum { OK = 0, INVALID = 2, NOT_SUPPORTED = 3, NOT_FOUND = 6, TOO_SMALL = 7, TIMEOUT = 10, LOST = 15, UNKNOWN = 999 };
 enum { MAX = 64, XIDS = 256, XID_EVENT = 8 };
 
@@ -188,6 +191,35 @@ int nvmlDeviceGetRetiredPagesPendingStatus(void *h, unsigned *out) {
     code = number(d, "retired", &waits);
     *out = waits;
     return code;
+}
+
+typedef struct { unsigned pid; unsigned long long at; unsigned sm, memory, encoder, decoder; } Use;
+int nvmlDeviceGetProcessUtilization(void *h, Use *out, unsigned *size, unsigned long long after) {
+    ASK(h);
+    unsigned long long told = 0;
+    code = number(d, "uses", &told);
+    if (code || told == FUNCTION_NOT_FOUND) return code ? code : FUNCTION_NOT_FOUND;
+    unsigned found = 0;
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    char copy[2048], *save = NULL;
+    snprintf(copy, sizeof copy, "%s", d->procs);
+    for (char *one = strtok_r(copy, ",", &save); one && *one != '-'; one = strtok_r(NULL, ",", &save)) {
+        unsigned pid, percent;
+        unsigned long long used;
+        if (sscanf(one, "%u:%llu:%u", &pid, &used, &percent) != 3) continue;
+        if (out && found < *size) {
+            memset(&out[found], 0, sizeof *out);
+            out[found].pid = pid;
+            out[found].sm = percent;
+            out[found].at = now.tv_sec * 1000000ULL + now.tv_nsec / 1000;
+            if (out[found].at <= after) return NOT_FOUND;
+        }
+        found++;
+    }
+    int full = !out || found > *size;
+    *size = found;
+    return !found ? NOT_FOUND : full ? TOO_SMALL : OK;
 }
 
 /* Xid events: told are those that happened after a device was registered, one a call. */

@@ -7,6 +7,7 @@ import ipaddress
 import json
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -296,6 +297,28 @@ def test_traffic_is_counted_and_silence_is_quiet(gate: Gate) -> None:
             )
 
     until(still_seen, what="a quiet reading")
+
+
+def test_a_page_that_only_polls_is_quiet_and_what_a_person_does_is_not(gate: Gate) -> None:
+    def endpoint() -> tuple[Signal, int]:
+        with gate.cluster.sessions() as session:
+            signal = session.get(Signal, (gate.lease.id, "endpoint"))
+            traffic = session.get(Traffic, gate.lease.id)
+            return signal or Signal(), traffic.requests_total if traffic else 0
+
+    def polled() -> bool:
+        """Once it is told from a person, it makes requests and no activity."""
+        gate.get(f"api/kernels?{time.time_ns()}")
+        signal, requests = endpoint()
+        return requests >= 12 and signal.active_at is not None and signal.seen_at > signal.active_at
+
+    until(polled, what="the beat of the page")
+    before, _ = endpoint()
+    assert before.value == 0
+    gate.get("run", method="POST", content=b"go")
+    until(lambda: (endpoint()[0].active_at or before.seen_at) > before.seen_at, what="a person's request")
+    with gate.cluster.sessions() as session:
+        assert session.get_one(Traffic, gate.lease.id).own_bytes_total > 600
 
 
 HEAD = "Host: x\r\nAuthorization: Bearer {token}\r\n"

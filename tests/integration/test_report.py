@@ -13,7 +13,18 @@ import sqlalchemy as sa
 from pydantic import ValidationError
 
 from leasing.database import now
-from leasing.model import Device, DeviceUsage, Event, Lease, Node, NodeUsage, Run, RunSample, SignalKind
+from leasing.model import (
+    Device,
+    DeviceUsage,
+    Event,
+    Lease,
+    Node,
+    NodeUsage,
+    Run,
+    RunSample,
+    SignalKind,
+    Traffic,
+)
 from leasing.reading import Reading
 from leasing.schema.report import NodeReport, ReportAccepted
 from leasing.service import cluster as service
@@ -314,3 +325,56 @@ def test_a_malformed_report_is_refused_whole(node: Sampled, wrong: dict[str, Any
     with pytest.raises(ValidationError):
         node.report(**wrong)
     assert node.usage().cpus_millis == 64_000
+
+
+def test_what_an_open_page_asks_for_by_itself_is_no_network_activity(node: Sampled) -> None:
+    lease = node.cluster.run(port=80)
+    container = node.container(lease)
+    carried = 0
+    for second in range(0, 180, 2):
+        if second % 10 == 0:  # 100 kB every ten seconds, of which the gateway tells a bit later
+            carried += 100_000
+        if second % 10 == 4:
+            with node.cluster.sessions.begin() as session:
+                session.merge(Traffic(lease_id=lease.id, own_bytes_total=2 * carried))  # both ways
+        node.report(containers=[used(container, 0, network=carried)])
+    quiet = node.signals(lease.id)[SignalKind.NETWORK]
+    assert quiet.active_at is None or quiet.active_at < node.moment - timedelta(seconds=60)
+    node.report(containers=[used(container, 0, network=carried + 1_000_000)])
+    assert node.signals(lease.id)[SignalKind.NETWORK].active_at == node.moment
+
+
+def test_a_shared_device_counts_by_the_processes_of_each_lease(node: Sampled) -> None:
+    node.report(gpu(A, memory_bytes=40 * GIB))
+    one, other = (node.cluster.run(gpu="0.5") for _ in range(2))
+    busy, lazy = (node.container(lease) for lease in (one, other))
+
+    def seen(**facts: Any) -> tuple[float | None, float | None]:
+        processes = [
+            {"pid": 1, "container_id": busy, "memory_bytes": GIB} | facts,
+            {"pid": 2, "container_id": busy, "memory_bytes": GIB} | facts,
+        ]
+        node.report(
+            gpu(A, utilization_ratio=0.9, processes=processes),
+            containers=[used(busy, 1), used(lazy, 1)],
+        )
+        return node.sample(one).gpu_utilization_ratio, node.sample(other).gpu_utilization_ratio
+
+    assert seen(utilization_ratio=0.25) == (0.5, 0.0)
+    assert seen(utilization_ratio=0.75) == (1.0, 0.0)
+    assert seen() == (None, 0.0), "the driver does not tell: unknown, and never the whole device's figure"
+
+
+def test_what_a_machine_never_counts_does_not_apply_and_what_is_missing_later_is_unknown(
+    node: Sampled,
+) -> None:
+    mute, told = (node.cluster.run() for _ in range(2))
+    first, second = node.container(mute), node.container(told)
+    for disk in (10**6, 2 * 10**6, None):
+        counts = used(second, 1) | {"disk_bytes_total": disk}
+        node.report(containers=[used(first, 1), counts])
+    with node.cluster.sessions() as session:
+        without = dict(session.execute(sa.select(Run.lease_id, Run.inapplicable)).all())
+    assert list(without[mute.id]) == ["disk"]
+    assert without[told.id] == {}
+    assert node.signals(told.id)[SignalKind.DISK].seen_at == node.moment - timedelta(seconds=2)

@@ -39,13 +39,14 @@ class FakeDevice:
     numa: int = 0
     state: str = "ok"
     links: tuple[int, ...] = ()
-    processes: tuple[tuple[int, int], ...] = field(default=())
+    processes: tuple[tuple[int, ...], ...] = field(default=())
+    """PID and bytes, and percent of the device's time if it tells of that (`uses=1` among the faults)."""
     faults: str = ""
     """What it tells of its faults, as the library wants it: `xid=79:1;ecc=0;pending=0`. Empty: it supports none."""
 
     def line(self) -> str:
         links = ",".join(str(index) for index in self.links) or "-"
-        processes = ",".join(f"{pid}:{used}" for pid, used in self.processes) or "-"
+        processes = ",".join(":".join(map(str, process)) for process in self.processes) or "-"
         return (
             f"{self.uuid}|{self.name}|{self.total}|{self.used}|{self.util}|{self.power}|{self.temp}|{self.pci}|"
             f"{self.mig}|{self.numa}|{self.state}|{links}|{processes}{'|' + self.faults if self.faults else ''}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,11 @@ def v1(root: Path) -> Path:
     (memory / "memory.oom_control").write_text("oom_kill_disable 0\nunder_oom 0\noom_kill 2\n")
     (memory / "cgroup.procs").write_text("41\n42\n")
     (cpu / "cpuacct.usage").write_text("2500000000\n")
+    disk = root / "blkio/docker" / ID
+    disk.mkdir(parents=True)
+    (disk / "blkio.throttle.io_service_bytes_recursive").write_text(
+        "8:0 Read 4096\n8:0 Write 8192\n8:0 Total 12288\n8:16 Read 1\n8:16 Total 1\nTotal 12289\n"
+    )
     return memory
 
 
@@ -33,6 +39,9 @@ def v2(root: Path) -> Path:
     (folder / "memory.current").write_text("1000\n")
     (folder / "memory.max").write_text("4096\n")
     (folder / "memory.events").write_text("low 0\noom 1\noom_kill 2\n")
+    (folder / "io.stat").write_text(
+        "8:16 rbytes=4096 wbytes=8192 rios=1 wios=2 dbytes=7 dios=0\n8:0 rbytes=1 wbytes=0\n"
+    )
     (folder / "cpu.stat").write_text("usage_usec 2500000\nuser_usec 1\n")
     (folder / "cgroup.procs").write_text("41\n")
     return folder
@@ -63,6 +72,7 @@ def test_a_container_is_found_and_read(tmp_path: Path, make: object, version: in
     (usage,) = cgroups.sample()
     assert (usage.container_id, usage.cpu_seconds_total, usage.memory_working_set_bytes) == (ID, 2.5, 700)
     assert (usage.memory_limit_bytes, usage.oom_kills, usage.network_bytes) == (limit, 2, (1500, 170))
+    assert usage.disk_bytes == 12289
 
     (folder / "cgroup.procs").write_text("")
     (emptied,) = cgroups.sample()
@@ -106,3 +116,17 @@ def test_a_process_is_traced_to_its_container(tmp_path: Path, line: str, found: 
     (tmp_path / "7/cgroup").write_text(line)
     assert container_of(7, tmp_path) == found
     assert container_of(8, tmp_path) is None
+
+
+@pytest.mark.parametrize(("make", "gone"), [(v1, "blkio"), (v2, "io.stat")])
+def test_disk_traffic_is_none_where_the_kernel_does_not_count_it(
+    tmp_path: Path, make: object, gone: str
+) -> None:
+    folder = make(tmp_path)  # type: ignore[operator]  # one of the two above
+    if make is v1:
+        shutil.rmtree(tmp_path / gone)
+    else:
+        (folder / gone).unlink()
+    (usage,) = Cgroups(tmp_path, processes(tmp_path)).sample()
+    assert usage.disk_bytes is None
+    assert usage.cpu_seconds_total == 2.5

@@ -123,3 +123,22 @@ def test_the_report_says_them_all_and_when_it_was_at_the_latest(reader: Nvml, fa
     assert second.devices[0].faults.xids == {79: 1}
     assert second.devices[0].faults.listening_since == first.devices[0].faults.listening_since
     sampler.close()
+
+
+def uses(reader: Nvml, uuid: str = A) -> dict[int, float | None]:
+    found = {device.uuid: device for device in reader.look().devices or ()}
+    return {process.pid: process.utilization_ratio for process in found[uuid].processes or ()}
+
+
+def test_each_process_has_its_own_part_of_a_devices_time(reader: Nvml, fake: FakeNvml) -> None:
+    fake.change(A, faults="uses=1", util=60, processes=((7, 1000, 40), (8, 1000, 20), (9, 1000)))
+    assert uses(reader) == {7: 0.4, 8: 0.2, 9: 0.0}
+    fake.change(A, processes=((7, 1000), (8, 1000)))
+    assert uses(reader) == {7: 0.0, 8: 0.0}, "no new sample: nobody used it, and the device is not lost"
+    assert {device.uuid: device.health for device in reader.look().devices or ()}[A] == "ok"
+
+
+@pytest.mark.parametrize("unsupported", ["", "uses=13"], ids=["not supported", "an older driver"])
+def test_where_a_device_does_not_tell_it_is_none(reader: Nvml, fake: FakeNvml, unsupported: str) -> None:
+    fake.change(A, faults=unsupported, util=60, processes=((7, 1000, 40),))
+    assert uses(reader) == {7: None}

@@ -206,7 +206,12 @@ def upgrade() -> None:
         "run",
         sa.Column("inapplicable", postgresql.JSONB(), server_default=sa.text("'{}'"), nullable=False),
     )
+    op.add_column(
+        "traffic", sa.Column("own_bytes_total", sa.BigInteger(), server_default="0", nullable=False)
+    )
     op.add_column("run_sample", sa.Column("disk_bytes_total", sa.BigInteger(), nullable=True))
+    op.add_column("run_sample", sa.Column("own_bytes_total", sa.BigInteger(), nullable=True))
+    op.add_column("run_sample", sa.Column("network_bytes_per_second", sa.Float(), nullable=True))
     op.add_column("signal", sa.Column("minute", sa.DateTime(timezone=True), nullable=True))
     op.add_column("signal", sa.Column("peak", sa.Float(), nullable=True))
     op.add_column("signal", sa.Column("last_peak", sa.Float(), nullable=True))
@@ -222,7 +227,9 @@ def upgrade() -> None:
 def downgrade() -> None:
     for column in ("last_peak", "peak", "minute"):
         op.drop_column("signal", column)
-    op.drop_column("run_sample", "disk_bytes_total")
+    for column in ("network_bytes_per_second", "own_bytes_total", "disk_bytes_total"):
+        op.drop_column("run_sample", column)
+    op.drop_column("traffic", "own_bytes_total")
     op.drop_column("run", "inapplicable")
     op.drop_column("run", "stop_first")
     op.execute("UPDATE lease SET idle_timeout_seconds = NULL WHERE idle_timeout_seconds = 0")

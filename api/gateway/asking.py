@@ -1,0 +1,87 @@
+"""Who asks: a person, or a page that is only open.
+
+An open page asks for the same again and again, on a beat: a notebook server's kernels and sessions every ten seconds, a
+dashboard's data every thirty, a heartbeat. A person does not. So one rule covers them all, and no list of applications
+is needed: what only reads (GET, HEAD, OPTIONS), or is a short message on a WebSocket, and comes for at least the fifth
+time at one steady interval, is the page's own. All else is a person's: whatever writes, whatever is asked for the
+first times, and whatever comes irregularly. When in doubt it is activity.
+
+What such a request makes the lease do still shows in the lease's other signals.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import OrderedDict, deque
+
+READS = frozenset({"GET", "HEAD", "OPTIONS"})
+BEATS = 4
+"""So many equal intervals, one after the other, make a beat."""
+ARRIVALS = 24
+"""So many arrivals of one request are remembered: enough to tell a beat where several pages are open."""
+REQUESTS = 512
+"""So many different requests are remembered of a lease; the one not seen for longest is forgotten first."""
+SLACK_SECONDS, SLACK_RATIO = 0.25, 0.05
+"""A page's timer is late by so much: a bit always, and more where the interval is long."""
+SHORT = 256
+"""Bytes. A longer message on a WebSocket is somebody's."""
+VOLATILE = re.compile(r"\d{10,}(?:\.\d+)?")
+"""Moments in seconds, milliseconds and so on, which pages add to make each request another."""
+
+
+def request(method: str, target: str) -> str | None:
+    """What makes a request the same as another one; None for one that is never a page's own."""
+    return f"{method} {VOLATILE.sub('#', target)}" if method in READS else None
+
+
+def message(path: str, data: bytes | str) -> str | None:
+    """The same for a message on the WebSocket at `path`."""
+    if len(data) > SHORT:
+        return None
+    text = data if isinstance(data, str) else data.decode("latin-1")
+    return f"WS {path} {VOLATILE.sub('#', text)}"
+
+
+class Beats:
+    """What one lease's endpoint was asked for lately. Bounded, however it is asked."""
+
+    def __init__(self) -> None:
+        self._seen: OrderedDict[int, deque[float]] = OrderedDict()
+
+    def person(self, key: str | None, at: float) -> bool:
+        """Whether a person asks. `key` is what `request` or `message` said, `at` a steady clock's seconds."""
+        if key is None:
+            return True
+        short = hash(key)  # addresses may be long
+        seen = self._seen.get(short)
+        if seen is None:
+            seen = self._seen[short] = deque(maxlen=ARRIVALS)
+            if len(self._seen) > REQUESTS:
+                self._seen.popitem(last=False)
+        self._seen.move_to_end(short)
+        beat = on_beat(seen, at)
+        seen.append(at)
+        return not beat
+
+
+def on_beat(seen: deque[float], at: float) -> bool:
+    """Whether there is an interval at which it came before, again and again, up to now.
+
+    Other arrivals in between do not matter: they are another page's.
+    """
+    if len(seen) < BEATS:
+        return False
+    for last in reversed(seen):
+        interval = at - last
+        if interval <= 0:
+            continue
+        slack = SLACK_SECONDS + SLACK_RATIO * interval
+        if interval * BEATS > at - seen[0] + slack:
+            return False
+        if all(_near(seen, at - times * interval, slack) for times in range(2, BEATS + 1)):
+            return True
+    return False
+
+
+def _near(seen: deque[float], moment: float, slack: float) -> bool:
+    return any(abs(one - moment) <= slack for one in seen)
