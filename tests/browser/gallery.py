@@ -17,10 +17,26 @@ from sqlalchemy.orm import Session
 
 import web
 from api import server
+from leasing.accounting import Condition
 from leasing.database import now
-from leasing.model import Device, Event, Lease, Node, Run, TokenKind, User
+from leasing.model import (
+    Allocation,
+    Counting,
+    Device,
+    DeviceSpan,
+    Event,
+    Lease,
+    Node,
+    Run,
+    RunSpan,
+    RunUse,
+    TokenKind,
+    User,
+    Workspace,
+)
 from leasing.service import people
 from leasing.service.principal import Principal
+from leasing.service.used import hour_of
 from leasing.settings.core import CoreSettings
 from leasing.states import Role
 from tests.support import browser
@@ -44,6 +60,9 @@ PAGES = {
     "machines": "/machines",
     "calendar": "/calendar",
     "day": "/calendar?days=1",
+    "workspaces": "/workspaces",
+    "usage": "/usage?days=1&whose=all",
+    "used": "/usage?days=7&by=day",
     "missing": "/leases/nosuch",
 }
 """Every page, by what a picture of it is called."""
@@ -138,8 +157,12 @@ def _seed(cluster: Cluster) -> str:
         ):  # fmt: skip
             _age(session, session.get_one(Lease, lease.id), image, timedelta(minutes=minutes))
         finished = session.get_one(Lease, done.id)
+        session.execute(
+            sa.update(Workspace).values(size_bytes=41 * 2**30, measured_at=moment, last_used_at=moment)
+        )
         finished.last_log = "epoch 3/3  f1 0.914\nsaved to /workspace/bert\n"
         _measure(session, moment)
+        _count(session, moment)
         return people.issue(session, ada.user_id, TokenKind.SESSION, "test", expires_at=None)[1]
 
 
@@ -168,6 +191,39 @@ def _age(session: Session, lease: Lease, image: str, by: timedelta) -> None:
         lease.ended_at -= timedelta(minutes=26)
     session.execute(sa.update(Run).where(Run.lease_id == lease.id).values(placed_at=Run.placed_at - by))
     session.execute(sa.update(Event).where(Event.lease_id == lease.id).values(at=Event.at - by))
+    runs = sa.select(Run.id).where(Run.lease_id == lease.id)
+    session.execute(
+        sa.update(Allocation).where(Allocation.run_id.in_(runs)).values(created_at=Allocation.created_at - by)
+    )
+    session.execute(
+        sa.update(RunSpan)
+        .where(RunSpan.run_id.in_(runs))
+        .values(since=RunSpan.since - by, until=lease.ended_at)
+    )
+
+
+def _count(session: Session, moment: datetime) -> None:
+    """What was measured lately, and how devices were."""
+    began = hour_of(moment) - timedelta(hours=9)
+    node = session.execute(sa.select(Node)).scalar_one()
+    session.add(Counting(node_id=node.id, looked_at=moment, compared_at=moment, sealed_until=began))
+    for device in session.execute(sa.select(Device).order_by(Device.index)).scalars():
+        device.created_at = began
+        broken = began + timedelta(hours=2 + device.index % 4)
+        for condition, since, end in (
+            (Condition.FREE, began, broken), (Condition.CORDONED, broken, broken + timedelta(minutes=40)),
+            (Condition.FREE, broken + timedelta(minutes=40), None),
+        ):  # fmt: skip
+            session.add(DeviceSpan(device_id=device.id, condition=condition, since=since, until=end))
+    runs = session.execute(sa.select(Run.id, Lease.gpu_count).join(Lease, Lease.id == Run.lease_id))
+    for number, (run_id, gpus) in enumerate(runs):
+        model = session.execute(sa.select(Device.model).limit(1)).scalar_one() if gpus else ""
+        seconds = 1100.0 * max(1, gpus)
+        for of, busy in {"": 0.4, model: 0.9 - 0.2 * number}.items():
+            used = RunUse(
+                run_id=run_id, hour=hour_of(moment), model=of, measured=seconds, used=busy * seconds
+            )
+            session.add(used)
 
 
 def _measure(session: Session, moment: datetime) -> None:

@@ -66,7 +66,9 @@ def test_what_a_lease_has_or_may_go_on_with_is_not_deleted(cluster: Cluster) -> 
     assert row(cluster, UUID(str(lease.workspace_id))).deleted_at is not None
 
 
-def test_a_kill_around_the_removal_only_does_it_again(cluster: Cluster) -> None:
+def test_a_kill_around_the_removal_only_does_it_again(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
     doomed = used(cluster)
     rm(cluster, "data")
     real = cluster.driver.remove_volume
@@ -79,33 +81,34 @@ def test_a_kill_around_the_removal_only_does_it_again(cluster: Cluster) -> None:
         raise KeyboardInterrupt
 
     for killed in (killed_before, killed_after):
-        cluster.driver.remove_volume = killed  # type: ignore[method-assign]  # as if the process ended there
-        with pytest.raises(KeyboardInterrupt):
-            sweep(cluster)
+        with monkeypatch.context() as patched:
+            patched.setattr(cluster.driver, "remove_volume", killed)
+            with pytest.raises(KeyboardInterrupt):
+                sweep(cluster)
         assert row(cluster, doomed).removed_at is None
-    cluster.driver.remove_volume = real  # type: ignore[method-assign]  # back to what it was
     sweep(cluster)
     assert row(cluster, doomed).removed_at is not None
     assert cluster.driver.volumes(cluster.installation) == []
     assert kinds(cluster).count("workspace.removed") == 1
 
 
-def test_the_engine_s_refusal_or_absence_puts_the_removal_off(cluster: Cluster) -> None:
+def test_the_engine_s_refusal_or_absence_puts_the_removal_off(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
     doomed = used(cluster)
     rm(cluster, "data")
     cluster.driver.knobs.down = True
     with pytest.raises(EngineDown):
         sweep(cluster)
     cluster.driver.knobs.down = False
-    real = cluster.driver.remove_volume
 
     def in_use(name: str) -> None:
         raise DriverError(f"The volume {name} is in use.")
 
-    cluster.driver.remove_volume = in_use  # type: ignore[method-assign]  # a container on its way out has it
-    sweep(cluster)
+    with monkeypatch.context() as patched:
+        patched.setattr(cluster.driver, "remove_volume", in_use)  # by a container on its way out
+        sweep(cluster)
     assert row(cluster, doomed).removed_at is None
-    cluster.driver.remove_volume = real  # type: ignore[method-assign]  # back to what it was
     sweep(cluster)
     assert row(cluster, doomed).removed_at is not None
 
@@ -296,12 +299,12 @@ def test_one_writer_at_a_time_whatever_happens(cluster: Cluster, deeds: list[tup
         assert all(cluster.lease(one.id).state != LeaseState.QUEUED for one in readers), (
             "readers wait for nobody"
         )
-    for error, holders in refused:
-        if "in use by" in error.message:
+    for said, holders in refused:
+        if "in use by" in said.message:
             assert holders
-            assert holders[0] in error.message
+            assert holders[0] in said.message
         else:  # there is nothing to read yet, or nothing to suspend or to resume
-            assert isinstance(error, NotFound | Gone | Conflict)
+            assert isinstance(said, NotFound | Gone | Conflict)
     for one in mine:
         cluster.release(one.id)
     cluster.work()
