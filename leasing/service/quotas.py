@@ -15,6 +15,7 @@ from leasing.model import Lease, Quota
 from leasing.service import holdings
 from leasing.service.holdings import Holding
 from leasing.settings.limits import LimitSettings
+from leasing.states import LeaseState
 from leasing.units import format_duration
 
 HOUR = 3600
@@ -81,6 +82,7 @@ def check_request(session: Session, lease: Lease, limits: LimitSettings, *, now:
     What they have cannot grow by other hands until the transaction ends: of two asks at once the second sees the first.
     """
     _check(session, lease, limits, seconds=_seconds(lease, now), anew=True, now=now)
+    _check_resting(session, lease, limits)
 
 
 def check_resume(session: Session, lease: Lease, limits: LimitSettings, *, now: datetime) -> None:
@@ -89,6 +91,20 @@ def check_resume(session: Session, lease: Lease, limits: LimitSettings, *, now: 
     Its time must be as it will wait with: `ends_at`, else `until`, else `ttl_seconds` from its start.
     """
     _check(session, lease, limits, seconds=_seconds(lease, now), anew=True, now=now)
+
+
+def _check_resting(session: Session, lease: Lease, limits: LimitSettings) -> None:
+    """What rests holds no device, but files: nobody piles them up without end by asking for one lease after another."""
+    resting = session.execute(
+        sa.select(sa.func.count()).where(
+            Lease.owner_id == lease.owner_id, Lease.state == LeaseState.SUSPENDED
+        )
+    ).scalar_one()
+    if resting >= limits.suspended_per_user:
+        raise OverQuota(
+            f"You have {resting} suspended leases, whose files are kept; the limit is {limits.suspended_per_user}.",
+            hint="Release what you need no more, or resume it: lease ls; lease release NAME",
+        )
 
 
 def check_renewal(

@@ -78,7 +78,7 @@ def request(
             raise
         raise NameTaken(
             f"There is a live lease called {lease.name!r} already.",
-            hint=f"Choose another name, or: lease release {lease.name}",
+            hint=f"Choose another name, or see what it is, and release or resume it: lease show {lease.name}",
         ) from error
     transitions.born(
         session, lease, actor=principal.actor, message=f"{principal.name} asked for {lease.name}"

@@ -42,6 +42,11 @@ class LimitSettings(BaseSettings):
     min_idle_timeout_seconds: int = Field(
         default=60, ge=1, description="The shortest idle time a lease may ask, in seconds."
     )
+    suspended_per_user: int = Field(
+        default=50,
+        ge=0,
+        description="A user with so many suspended leases, whose files take disk, gets no new ones.",
+    )
     max_retention_seconds: int = Field(
         default=30 * 86400,
         ge=60,

@@ -11,16 +11,16 @@ from sqlalchemy.orm import Session
 
 from leasing.database import now
 from leasing.drivers.protocol import Ran
-from leasing.errors import Conflict, DriverError, Invalid
+from leasing.errors import Conflict, DriverError, Invalid, OverQuota
 from leasing.model import Lease, Node, Policy
 from leasing.reclaim import Rule
-from leasing.schema.lease import RenewRequest, ResumeRequest
+from leasing.schema.lease import LeaseRequest, RenewRequest, ResumeRequest
 from leasing.service import cluster as nodes
-from leasing.service import leases, suspension
+from leasing.service import leases, requesting, suspension
 from leasing.settings.limits import LimitSettings
 from leasing.states import NodeIntent, ReclaimAction, SuspendReason
 from scheduler.reconcile import drains
-from tests.support.cluster import LIMITS, Cluster
+from tests.support.cluster import IMAGE, LIMITS, Cluster
 from tests.support.resting import FILE, events_of, name, on_engine, preempt, resume, suspended, sweep
 
 SAVE = ["python", "save.py"]
@@ -330,3 +330,19 @@ def test_what_is_kept_is_said_and_never_more(cluster: Cluster, version: str, cod
     assert lease.keeps.startswith("its files; processes start anew (cuda-checkpoint: ")
     assert why in lease.keeps
     assert asked == ([] if version.startswith("535") else [["cuda-checkpoint", "--help"]])
+
+
+def test_nobody_piles_up_files_by_asking_for_one_lease_after_another(cluster: Cluster) -> None:
+    first = suspended(cluster)
+
+    def ask() -> Lease:
+        with cluster.sessions.begin() as session:
+            return requesting.request(
+                session, LeaseRequest(name="next", image=IMAGE, memory="64M"), principal=cluster.ada,
+                limits=LimitSettings(suspended_per_user=1), idempotency_key=None, now=now(session),
+            )  # fmt: skip
+
+    with pytest.raises(OverQuota, match="You have 1 suspended leases, whose files are kept; the limit is 1"):
+        ask()
+    resume(cluster, first)
+    assert ask().state == "queued"
