@@ -50,6 +50,7 @@ from scheduler.reconcile.orphans import Orphans
 from scheduler.reconcile.outbox import Outbox
 from scheduler.reconcile.verdicts import Verdicts
 from scheduler.reconcile.warm import Keeper
+from scheduler.reconcile.windows import Windows
 from scheduler.reconcile.workspaces import Workspaces
 from scheduler.runner import Group, Loop
 from scheduler.starting import Starter
@@ -109,6 +110,7 @@ class Scheduler:
             owner=f"{socket.gethostname()}:{os.getpid()}",
             settings=settings,
         )
+        self._windows = Windows(self._sessions)
         self._reclaimer = Reclaimer(self._sessions, settings, told_how)
         postman = Postman(self._sessions, self._fleet, self._installation, told_how, url=pages, keys=keys)
         self._outbox = Outbox(self._sessions, postman, told_how)
@@ -171,6 +173,7 @@ class Scheduler:
         self._rare = BackgroundScheduler(job_defaults={"max_instances": 1, "coalesce": True}, timezone="UTC")
         self._rare.add_job(self._guard, "interval", seconds=60, jitter=5, name="firewall")
         self._rare.add_job(self._prune, "interval", minutes=10, jitter=60, name="prune")
+        self._rare.add_job(self._windows.run_once, "interval", minutes=5, jitter=30, name="windows")
         self._rare.add_job(self._make_room, "interval", minutes=5, jitter=30, name="images")
 
     def run(self, stop: threading.Event) -> None:
@@ -205,9 +208,11 @@ class Scheduler:
     def _listen(self) -> None:
         """An event is a hint to whoever may have something to do because of it; a fresh connection is one to all."""
         for payload in self._listener.payloads():
+            if not payload:
+                self._loops.wake()  # those, too, that have failed ever more seldom while the database was away
+                continue
             kind = payload.partition(":")[2]
             if kind in (
-                "",
                 "lease.queued",
                 "lease.ended",
                 "lease.suspended",
@@ -219,11 +224,11 @@ class Scheduler:
                 "lease.conflict",
             ) or kind.startswith("reservation."):
                 self._plan.wake()
-            if kind in ("", "lease.placed", "lease.starting", "lease.stopping"):
+            if kind in ("lease.placed", "lease.starting", "lease.stopping"):
                 self._work.wake()
-            if kind in ("", "warm.changed"):
+            if kind == "warm.changed":
                 self._warm.wake()
-            if kind in ("", "lease.renewed"):
+            if kind == "lease.renewed":
                 self._notices.wake()
             if kind in ("", NOTICES, CONTACTS):
                 self._post.wake()

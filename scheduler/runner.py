@@ -94,6 +94,11 @@ class Group:
         for loop in self._loops:
             loop.start()
 
+    def wake(self) -> None:
+        """Have all look now."""
+        for loop in self._loops:
+            loop.wake()
+
     def stop(self, *, seconds: float) -> None:
         """Ask all to stop, then wait for them together, at most `seconds`."""
         for loop in self._loops:

@@ -35,9 +35,9 @@ ENOUGH = 20
 class Memory:
     """How long the past counts, in gaps: after so many more a gap counts 1/e of the latest one."""
 
-    own: float = 4.0
-    shared: float = 100.0
-    weight: float = 10.0
+    own: float = 8.0
+    shared: float = 30.0
+    weight: float = 20.0
     """All gaps together count as if they were so many of one's own."""
 
 

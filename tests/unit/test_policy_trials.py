@@ -15,6 +15,7 @@ from leasing.errors import Invalid
 from leasing.reclaim import Hours, Rule
 from leasing.settings.idle import IdleSettings
 from leasing.states import ReclaimAction
+from scheduler.policy.quiet import Watched
 from scheduler.policy.replay import MINUTE, Minute
 from scheduler.policy.trials import Quiet, climbed, quiet_times
 from scheduler.simulation import reclaims
@@ -43,6 +44,23 @@ def test_a_quiet_time_ends_with_activity_and_is_none_while_anything_is_unknown()
     assert quiet("xx....x..?..x...") == [(2, 6, True), (7, 9, False), (10, 12, True), (13, 16, False)]
     assert quiet("?????") == quiet("xxxx") == quiet("") == []
     assert quiet("......x", replace(RULE, grace_seconds=180)) == [(3, 6, True)]
+
+
+@given(st.text("x.?", max_size=40), st.integers(0, 600))
+def test_gaps_that_come_in_by_the_minute_are_those_that_the_judge_finds(story: str, grace: int) -> None:
+    watched = Watched()
+    found = [
+        seconds
+        for minute in minutes(story)
+        if (
+            seconds := watched.see(
+                minute, limits=THRESHOLDS, applicable={"cpu"}, counted_from=MONDAY + timedelta(seconds=grace)
+            )
+        )
+    ]
+    judged = quiet(story, replace(RULE, grace_seconds=grace))
+    whole = [round((end - begin) * 60) for begin, end, back in judged if back]
+    assert [one for one in found if one >= 60] == whole
 
 
 def lasting(minutes: float, begin: datetime = MONDAY, *, back: bool = True) -> Quiet:
