@@ -44,7 +44,7 @@ def hand_over(
         name=job.container,
         hostname=facts.name,
         command=spec.command(facts, image),
-        environment=spec.identity(facts),
+        environment=spec.identity(facts.lease_id, facts.name),
     )
     return engine.hand_over(job.ready.container, becomes)
 

@@ -17,7 +17,7 @@ from api.deps import signed_in
 from api.openapi import refusals
 from api.routers.workspaces import Of
 from api.streams import threads
-from leasing.drivers.protocol import LogStream
+from leasing.drivers.streaming import LogStream
 from leasing.errors import LeasingError, NotAllowed, NotFound, NotSignedIn
 from leasing.service import exports
 from leasing.service.exports import Export

@@ -11,7 +11,7 @@ from fastapi.responses import PlainTextResponse, Response, StreamingResponse
 
 from api.openapi import refusals
 from api.streams import access, place, threads
-from leasing.drivers.protocol import LogStream
+from leasing.drivers.streaming import LogStream
 from leasing.errors import ContainerGone, LeasingError
 from leasing.states import RESTING, LeaseState
 

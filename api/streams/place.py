@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import sqlalchemy as sa
@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 
 from leasing import names
 from leasing.drivers.protocol import Streams
+from leasing.drivers.spec import identity
 from leasing.errors import Conflict
 from leasing.model import Installation, Lease, Node, Run
 
@@ -24,6 +25,8 @@ class Place:
     container: str
     driver: str
     address: str
+    environment: Mapping[str, str]
+    """What says whose it is, for commands: a container that waited for its lease has it not from its creation."""
 
 
 def of(session: Session, lease: Lease) -> Place:
@@ -40,4 +43,6 @@ def of(session: Session, lease: Lease) -> Place:
             hint=f"See: lease why {lease.name}",
         )
     generation, driver, address, installation = row
-    return Place(names.container(installation, lease.id, generation), driver, address)
+    return Place(
+        names.container(installation, lease.id, generation), driver, address, identity(lease.id, lease.name)
+    )

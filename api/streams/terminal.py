@@ -14,7 +14,8 @@ from sqlalchemy.exc import OperationalError
 
 from api.streams import access, place, threads
 from api.streams.place import Place
-from leasing.drivers.protocol import ExecStream, Streams
+from leasing.drivers.protocol import Streams
+from leasing.drivers.streaming import ExecStream
 from leasing.errors import LeasingError, Unavailable
 
 router = APIRouter()
@@ -40,7 +41,14 @@ async def terminal(
         lease_id, found = await run_in_threadpool(_authorised, socket, ref)
         streams: Streams = socket.app.state.connect(found.driver, found.address)
         process = await run_in_threadpool(
-            lambda: streams.exec(found.container, command or SHELL, tty=tty, columns=columns, rows=rows)
+            lambda: streams.exec(
+                found.container,
+                command or SHELL,
+                tty=tty,
+                columns=columns,
+                rows=rows,
+                environment=found.environment,
+            )
         )
     except LeasingError as error:
         await socket.accept()  # a browser is told nothing of a refused handshake

@@ -276,7 +276,14 @@ class FakeDriver(FakeImages, FakeVolumes):
             return LogStream(self._kept(container_id).output, follow=follow, tail=tail)
 
     def exec(
-        self, container_id: str, command: Sequence[str], *, tty: bool, columns: int = 80, rows: int = 24
+        self,
+        container_id: str,
+        command: Sequence[str],
+        *,
+        tty: bool,
+        columns: int = 80,
+        rows: int = 24,
+        environment: Mapping[str, str] | None = None,
     ) -> ExecStream:
         with self._up():
             if not self._kept(container_id).container.running:

@@ -17,6 +17,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
+from leasing.drivers.streaming import ExecStream, LogStream
+
 Progress = Callable[[str], None]
 """Receives one short line for a person: "pulling layer 3 of 7, 41 MB of 120 MB"."""
 
@@ -341,50 +343,23 @@ class Lifecycle(Protocol):
         ...
 
 
-class LogStream(Protocol):
-    """A container's output as it comes; iterated once."""
-
-    def __iter__(self) -> LogStream: ...
-
-    def __next__(self) -> bytes: ...
-
-    def close(self) -> None:
-        """Ends the iteration, from whichever thread: a quiet container would otherwise hold its reader for ever."""
-        ...
-
-
-class ExecStream(Protocol):
-    """A process inside a container, over one two-way stream."""
-
-    def read(self) -> bytes:
-        """Blocks; empty at the end."""
-        ...
-
-    def write(self, data: bytes) -> None: ...
-
-    def end_input(self) -> None:
-        """No more will be written."""
-        ...
-
-    def resize(self, *, columns: int, rows: int) -> None: ...
-
-    def exit_code(self) -> int | None:
-        """None while it runs."""
-        ...
-
-    def close(self) -> None:
-        """Hang up: the process gets SIGHUP where the engine leaves it running."""
-        ...
-
-
 class Streams(Protocol):
     """What the api streams from an engine."""
 
     def logs(self, container_id: str, *, follow: bool, tail: int | None) -> LogStream: ...
 
     def exec(
-        self, container_id: str, command: Sequence[str], *, tty: bool, columns: int = 80, rows: int = 24
-    ) -> ExecStream: ...
+        self,
+        container_id: str,
+        command: Sequence[str],
+        *,
+        tty: bool,
+        columns: int = 80,
+        rows: int = 24,
+        environment: Mapping[str, str] | None = None,
+    ) -> ExecStream:
+        """`environment` is on top of the container's own."""
+        ...
 
     def archive(self, volume: str, *, name: str, installation: str) -> LogStream:
         """All that is in a volume, as a tar below `workspace/`, whether containers use it or not.

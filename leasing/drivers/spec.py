@@ -102,7 +102,9 @@ def build(facts: LeaseFacts, image: Image, settings: DockerSettings) -> Containe
         prepared=LABEL_ENVIRONMENT in image.labels or image.labels.get(LABEL_ROLE) == KEPT,
         follows=facts.follows,
         sandbox=facts.sandbox,
-        mounts=(Mount(volume=facts.workspace, target=WORKSPACE, read_only=facts.read_only),) if facts.workspace else (),
+        mounts=(Mount(volume=facts.workspace, target=WORKSPACE, read_only=facts.read_only),)
+        if facts.workspace
+        else (),
     )
 
 
@@ -111,9 +113,9 @@ def command(facts: LeaseFacts, image: Image) -> tuple[str, ...]:
     return (*image.entrypoint, *(facts.command or (image.command if image.runs else ("sleep", "infinity"))))
 
 
-def identity(facts: LeaseFacts) -> dict[str, str]:
+def identity(lease_id: UUID, name: str) -> dict[str, str]:
     """The variables that say in a container whose it is; no user may change them."""
-    return {"LEASE_ID": str(facts.lease_id), "LEASE_NAME": facts.name, "HOSTNAME": facts.name}
+    return {"LEASE_ID": str(lease_id), "LEASE_NAME": name, "HOSTNAME": name}
 
 
 def waiting(facts: WarmFacts, image: Image, settings: DockerSettings) -> ContainerSpec:
@@ -163,4 +165,9 @@ def _visible(device_uuids: Sequence[str]) -> dict[str, str]:
 
 def _environment(facts: LeaseFacts, settings: DockerSettings) -> dict[str, str]:
     """The platform's defaults, then the user's, then what no user may change."""
-    return {**_defaults(settings), **facts.env, **identity(facts), **_visible(facts.device_uuids)}
+    return {
+        **_defaults(settings),
+        **facts.env,
+        **identity(facts.lease_id, facts.name),
+        **_visible(facts.device_uuids),
+    }

@@ -7,7 +7,7 @@ import os
 import signal
 import socket
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from docker.errors import DockerException
@@ -32,15 +32,20 @@ class Streams:
         return LogStream(self._connection, stream)
 
     def exec(
-        self, container_id: str, command: Sequence[str], *, tty: bool, columns: int = 80, rows: int = 24
+        self,
+        container_id: str,
+        command: Sequence[str],
+        *,
+        tty: bool,
+        columns: int = 80,
+        rows: int = 24,
+        environment: Mapping[str, str] | None = None,
     ) -> ExecStream:
-        environment = {"COLUMNS": str(columns), "LINES": str(rows)}
+        given = {"COLUMNS": str(columns), "LINES": str(rows), **(environment or {})}
         if tty:
-            environment["TERM"] = "xterm-256color"
+            given["TERM"] = "xterm-256color"
         with self._connection.call() as client:
-            made = client.exec_create(
-                container_id, list(command), stdin=True, tty=tty, environment=environment
-            )
+            made = client.exec_create(container_id, list(command), stdin=True, tty=tty, environment=given)
             held = client.exec_start(made["Id"], socket=True, tty=tty)
             stream = ExecStream(self._connection, made["Id"], held, tty=tty)
         if tty:
