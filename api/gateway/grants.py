@@ -87,8 +87,12 @@ class Grants:
 
     def running(self) -> list[UUID]:
         """Leases that have an endpoint now."""
+        return [target.lease_id for target in self.listening()]
+
+    def listening(self) -> list[Target]:
+        """Endpoints of running leases."""
         return [
-            target.lease_id
+            target
             for target in self._view.targets.values()
             if target.state == LeaseState.RUNNING and target.port is not None
         ]

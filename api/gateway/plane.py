@@ -100,7 +100,7 @@ class Plane:
             return web.Response(
                 status=308, headers={"Location": f"/l/{name}/" + (f"?{query}" if mark else "")}
             )
-        if not self._inside(verdict.host):
+        if not self.inside(verdict.host):
             log.error("upstream outside the leases' networks lease=%s", target.lease_id)
             return _problem(502, "upstream_outside", "The endpoint's address is not in the leases' networks.")
         return await self._carry(request, visitor, target, verdict, f"/{rest}", own_token=own_token)
@@ -114,7 +114,8 @@ class Plane:
         cookie = headers.cookie_values(request.headers.getall("Cookie", ()), COOKIE)
         return (self._grants.visitor(cookie, moment) if cookie else None), False
 
-    def _inside(self, host: str) -> bool:
+    def inside(self, host: str) -> bool:
+        """Whether the address is in the leases' networks."""
         address = ipaddress.ip_address(host)
         return any(address in network for network in self._networks)
 

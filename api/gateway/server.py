@@ -14,6 +14,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from api import background, certificate
 from api.gateway.grants import Grants
+from api.gateway.kernels import Kernels
 from api.gateway.plane import Network, Plane
 from api.gateway.traffic import Counters, write
 from api.server import beat
@@ -82,10 +83,12 @@ async def _serve(
     site = web.TCPSite(runner, settings.listen, settings.gateway_port, ssl_context=_tls(settings))
     await site.start()
     flush = asyncio.ensure_future(_flush(counters, grants, sessions, gateway.flush_seconds))
+    kernels = asyncio.ensure_future(Kernels(grants, counters, sessions, inside=plane.inside).run())
     try:
         await asyncio.to_thread(stop.wait)
     finally:
         flush.cancel()
+        kernels.cancel()
         await runner.cleanup()
         await asyncio.to_thread(_write, counters, grants, sessions)
 
