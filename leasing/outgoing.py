@@ -73,9 +73,8 @@ def check_url(url: str, reach: Reach, *, schemes: Iterable[str]) -> None:
         )
     if host in reach.extra:
         return
-    numeric = host.replace(".", "").isdigit() or ":" in host or host.startswith("0x")
     local = any(host == name or (name[0] == "." and host.endswith(name)) for name in LOCAL_NAMES)
-    if local or (numeric and not reach.permits(host)):
+    if local or (_network(host) is not None and not reach.permits(host)):
         raise Invalid(
             f"{host[:80]!r} is not a public address.", hint="An admin may allow it: LEASING_NOTIFY_ALLOW."
         )

@@ -39,4 +39,4 @@ def body(said: str, *, hint: str, link: str | None, page: str) -> str:
 def wall(said: str, hint: str) -> str:
     """For open terminals: on lines of its own, and nothing that a terminal would obey."""
     text = "".join(sign if sign.isprintable() else " " for sign in f"{said} To keep it: {hint}")
-    return f"\r\n*** {text} ***\r\n"
+    return f"\n*** {text} ***\n"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,9 +78,13 @@ class Served:
 
 
 @contextmanager
-def served(cluster: Cluster, folder: Path) -> Iterator[Served]:
+def served(
+    cluster: Cluster, folder: Path, *, prepare: Callable[[FastAPI], None] = lambda _: None
+) -> Iterator[Served]:
+    """`prepare` adds to the application before it starts: `web.mount`, for the pages."""
     settings = CoreSettings(state_dir=folder, port=free_port())
     app = application(cluster, settings)
+    prepare(app)
     stopping = threading.Event()
     thread = threading.Thread(target=server.run, args=(app, settings, cluster.sessions, stopping))
     thread.start()
