@@ -178,16 +178,18 @@ class Camera:
             return None
 
     def _box(self, client: docker.APIClient, listed: Mapping[str, Any]) -> Box:
-        container_id = listed["Id"]
-        if container_id not in self._facts:
+        container_id, state = listed["Id"], listed["State"]
+        # an engine that was killed while it started a container may list it as exited for ever, and yet run it
+        if container_id not in self._facts or state == "exited":
             try:
                 self._facts[container_id] = client.inspect_container(container_id)
+                state = self._facts[container_id]["State"]["Status"]
             except docker.errors.NotFound:
-                self._facts[container_id] = {}
+                self._facts.setdefault(container_id, {})
         return Box(
             container_id,
             (listed["Names"] or ["/"])[0].lstrip("/"),
-            listed["State"],
+            state,
             listed["Labels"] or {},
             self._facts[container_id],
         )
