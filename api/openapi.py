@@ -28,6 +28,7 @@ TAGS = {
     "projects": "In whose name leases are asked for, who belongs to it, and what each may have.",
     "usage": "What was allocated and used, where devices' time went, prices.",
     "policies": "How leases are taken back: when, with which warnings, and what is done.",
+    "contacts": "Where you are told before a lease is taken back, beside the pages and the shell: see warnings.md.",
     "registries": "Logins at private image registries.",
     "health": "For machines: is it up, is it ready, what does it measure.",
 }

@@ -97,7 +97,7 @@ def test_what_we_did_not_sign_is_no_link(cluster: Cluster, pages: Served) -> Non
     for one in bad:
         answer = httpx.post(one)
         assert answer.status_code == 404
-        texts.add(answer.text.replace(one.rpartition("/")[2], ""))
+        texts.add(answer.text)
     assert len(texts) == 1, "every wrong link looks the same"
     key = signing_key(pages.settings.secret_key_file(), links.PURPOSE)
     other = Link(UUID(int=5), NoticeKind.EXPIRY, ends, ends)
