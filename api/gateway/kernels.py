@@ -76,7 +76,7 @@ class Kernels:
                 await asyncio.sleep(LOOK_SECONDS)
                 try:
                     await self.look(client)
-                except Exception:  # noqa: BLE001 - what one endpoint answers must not end the asking of all
+                except Exception:
                     log.exception("endpoints were not asked for kernels")
 
     async def look(self, client: aiohttp.ClientSession) -> None:
