@@ -23,10 +23,20 @@ from leasing.reclaim import NEVER, Rule, Told
 from leasing.service import contacts, notices, policies, suspension
 from leasing.settings.notify import NotifySettings
 from leasing.settings.scheduler import SchedulerSettings
-from leasing.states import RESTING, STOPPABLE, Channel, LeaseState, NoticeKind, ReclaimAction, SuspendReason
+from leasing.states import (
+    RESTING,
+    STOPPABLE,
+    Channel,
+    LeaseState,
+    NoticeKind,
+    ReclaimAction,
+    SuspendReason,
+    Verdict,
+)
 from leasing.units import format_duration
 from scheduler.policy import ladder
 from scheduler.policy.ladder import Rung
+from scheduler.reconcile import verdicts
 
 log = logging.getLogger(__name__)
 ACTOR = "reclaimer"
@@ -195,6 +205,8 @@ def _count_down(session: Session, lease: Lease, facts: _Facts) -> bool:
         _take_back(session, lease, SuspendReason.EXPIRED, facts, "its time was over")
         return True
     if lease.state == LeaseState.RUNNING:
+        if facts.frozen_until is not None and (rung.due or rung.warned):
+            lease.ends_at = rung.deadline  # a warning of any other moment than the lease's end is void
         what = f"the time of {lease.name} is over and it is {_done(facts.rule)}"
         _warn(session, lease, NoticeKind.EXPIRY, rung, facts, what)
     return False
@@ -228,6 +240,16 @@ def _climb(session: Session, lease: Lease, facts: _Facts) -> None:
         lease.reclaim_at = None  # its time is over sooner, and it is warned of that
         return
     if rung.over:
+        judged = verdicts.again(session, lease, rule, now=facts.now)
+        if judged.verdict is not Verdict.IDLE or judged.since is None or judged.since > lease.idle_since:
+            log.info("not taken back, not idle any more lease=%s reason=%s", lease.id, judged.reason)
+            lease.idle_verdict, lease.idle_reason, lease.idle_since = (
+                judged.verdict,
+                judged.reason,
+                judged.since,
+            )
+            lease.reclaim_at = None
+            return
         allowed = format_duration(rule.window_seconds)
         message = f"reclaimed as idle: {lease.idle_reason} (allowed: {allowed})"
         _take_back(session, lease, SuspendReason.IDLE, facts, message)

@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 
 from leasing.database import Sessions, now
 from leasing.model import Lease, Run
-from leasing.reading import FRESH
+from leasing.reading import FRESH, Reading
 from leasing.reclaim import NEVER, Rule
 from leasing.service import activity, policies, signals
 from leasing.states import LeaseState
@@ -44,6 +44,31 @@ class Verdicts:
                 self._recorded = minute
 
 
+def again(session: Session, lease: Lease, rule: Rule, *, now: datetime) -> Judgement:
+    """The verdict of one running lease as its signals are this moment, whenever it was last written down.
+
+    For who is about to act on it: the pass that writes verdicts may have stood still meanwhile.
+    """
+    run = session.execute(
+        sa.select(Run).where(Run.lease_id == lease.id, Run.released_at.is_(None))
+    ).scalar_one()
+    heard = signals.of(session, [lease.id]).get(lease.id, {})
+    return _judged(lease, run, run.started_at or now, rule, heard, now)
+
+
+def _judged(
+    lease: Lease, run: Run, started_at: datetime, rule: Rule, heard: Mapping[str, Reading], now: datetime
+) -> Judgement:
+    return judge(
+        signals.applicable(lease, run, heard),
+        heard,
+        started_at=started_at,
+        now=now,
+        window=_window(rule),
+        grace=timedelta(seconds=rule.grace_seconds),
+    )
+
+
 def _judge_all(session: Session, *, now: datetime) -> None:
     """Judge every running lease. Rows are written only where something about the verdict has changed."""
     rows = [
@@ -60,15 +85,7 @@ def _judge_all(session: Session, *, now: datetime) -> None:
     readings = signals.of(session, [lease.id for lease, _, _ in rows])
     changed: list[Mapping[str, object]] = []
     for lease, run, started_at in rows:
-        heard = readings.get(lease.id, {})
-        judged = judge(
-            signals.applicable(lease, run, heard),
-            heard,
-            started_at=started_at,
-            now=now,
-            window=_window(rules[lease.id]),
-            grace=timedelta(seconds=rules[lease.id].grace_seconds),
-        )
+        judged = _judged(lease, run, started_at, rules[lease.id], readings.get(lease.id, {}), now)
         if (lease.idle_verdict, lease.idle_reason, lease.idle_since) != (
             judged.verdict,
             judged.reason,

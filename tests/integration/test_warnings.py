@@ -12,9 +12,9 @@ from sqlalchemy.orm import Session
 
 from leasing.model import Event, Keep, Lease, Notice, Policy
 from leasing.schema.lease import RenewRequest
-from leasing.service import leases
+from leasing.service import leases, notices
 from tests.support.cluster import LIMITS, Cluster
-from tests.support.warned import clock, notices_of, pass_time, quiet_since, reclaimer, steps
+from tests.support.warned import clock, notices_of, pass_time, quiet_since, reclaimer, silence, steps
 
 HOUR = timedelta(hours=1)
 MINUTE = timedelta(minutes=1)
@@ -70,6 +70,19 @@ def test_an_idle_lease_is_warned_twice_and_then_suspended(cluster: Cluster) -> N
             sa.select(Event.kind).where(Event.lease_id == lease.id).order_by(Event.id)
         ).scalars()
         assert [kind for kind in kinds if kind == "lease.warned"] == ["lease.warned"] * 2
+
+
+def test_what_is_heard_no_more_by_the_deadline_is_not_taken_back(cluster: Cluster) -> None:
+    """Though whoever judges has stood still since: its verdict is still in the row."""
+    lease = cluster.run(idle_timeout="1h", ttl="8h")
+    quiet_since(cluster, lease, HOUR - FIRST)
+    for wait in (FIRST - LAST, LAST):
+        reclaimer(cluster).run_once()
+        pass_time(cluster, wait)
+    silence(cluster, lease)
+    reclaimer(cluster).run_once()
+    found = cluster.lease(lease.id)
+    assert (found.state, found.idle_verdict, found.reclaim_at) == ("running", "unknown", None)
 
 
 def test_who_was_asleep_for_hours_takes_nothing_back_at_once(cluster: Cluster) -> None:
@@ -187,6 +200,11 @@ def test_a_jump_of_the_clock_takes_nothing_back_for_one_step(
     assert cluster.lease(lease.id).state == "running"
     told = notices_of(cluster, lease.id, "expiry")
     assert {one.deadline for one in told} == {moments[0] + FIRST}
+    put_off = cluster.lease(lease.id)
+    assert put_off.ends_at == moments[0] + FIRST
+    assert all(notices.stands(put_off, one) for one in told), (
+        "else they are void, and promised again for ever"
+    )
     moments[0] += FIRST
     steady[0] += FIRST.total_seconds()
     taker.run_once()

@@ -8,7 +8,8 @@ from uuid import UUID
 import sqlalchemy as sa
 
 from leasing.database import now
-from leasing.model import Lease, Notice
+from leasing.model import Lease, Notice, Run, Signal
+from leasing.service import signals
 from leasing.settings.notify import NotifySettings
 from scheduler.reclaim import Reclaimer
 from tests.support.cluster import Cluster
@@ -21,6 +22,8 @@ def pass_time(cluster: Cluster, by: timedelta) -> None:
     """As if so much time had passed: everything that was, or is to come, lies so much further back."""
     with cluster.sessions.begin() as session:
         session.execute(sa.update(Lease).values({name: getattr(Lease, name) - by for name in MOVED}))
+        session.execute(sa.update(Run).values(started_at=Run.started_at - by))
+        session.execute(sa.update(Signal).values(known_since=Signal.known_since - by))
         session.execute(
             sa.update(Notice).values(created_at=Notice.created_at - by, deadline=Notice.deadline - by)
         )
@@ -37,6 +40,27 @@ def quiet_since(cluster: Cluster, lease: Lease, ago: timedelta) -> None:
                 started_at=now(session) - ago - timedelta(hours=1),
             )
         )  # fmt: skip
+        run = session.execute(
+            sa.select(Run).where(Run.lease_id == lease.id, Run.released_at.is_(None))
+        ).scalar_one()
+        run.started_at = now(session) - ago - timedelta(hours=1)
+        for kind in signals.applicable(lease, run, {}):
+            session.merge(
+                Signal(
+                    lease_id=lease.id, kind=kind, value=0, known_since=now(session) - ago,
+                    seen_at=now(session), active_at=None,
+                )
+            )  # fmt: skip
+
+
+def silence(cluster: Cluster, lease: Lease) -> None:
+    """Nothing has been heard of it for a minute; nobody has judged it since."""
+    with cluster.sessions.begin() as session:
+        session.execute(
+            sa.update(Signal)
+            .where(Signal.lease_id == lease.id)
+            .values(seen_at=Signal.seen_at - timedelta(minutes=1))
+        )
 
 
 def notices_of(cluster: Cluster, lease_id: UUID, kind: str | None = None) -> list[Notice]:
