@@ -93,12 +93,12 @@ class SuspendReason(StrEnum):
     EXPIRED = "expired"
     """Its time was over."""
     DRAINED = "drained"
-    """Its node leaves."""
+    """Its node leaves. It queues again by itself, for another."""
     DEVICE = "device"
     """A device of its own was lost. It queues again by itself, for another."""
 
 
-GOES_ON_BY_ITSELF = frozenset({SuspendReason.PREEMPTED, SuspendReason.DEVICE})
+GOES_ON_BY_ITSELF = frozenset({SuspendReason.PREEMPTED, SuspendReason.DEVICE, SuspendReason.DRAINED})
 """Nobody asked for the suspension, and nothing speaks against going on: it queues again at once."""
 
 

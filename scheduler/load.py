@@ -68,9 +68,11 @@ _NOW = sa.bindparam("now", type_=sa.DateTime(timezone=True))
 _LIVE = sa.and_(
     Reservation.state.in_([ReservationState.BOOKED, ReservationState.USED]), Reservation.ends_at > _NOW
 )
+_KEPT_ON = sa.orm.aliased(NodeRow)
+"""Who waits to go on is bound to the node that keeps its files, unless that is being drained: then it is moved."""
 QUEUE = (
     sa.select(
-        Lease.id, Lease.name, Lease.wait, sa.func.coalesce(Lease.kept_node_id, Workspace.node_id),
+        Lease.id, Lease.name, Lease.wait, sa.func.coalesce(_KEPT_ON.id, Workspace.node_id),
         Lease.ttl_seconds, Lease.until,
         sa.func.coalesce(Lease.at_least_seconds, sa.bindparam("at_least_seconds", type_=sa.Integer)),
         Lease.node_name, Lease.node_labels, Reservation.id, Project.name, Lease.priority, Lease.preemptible,
@@ -78,6 +80,7 @@ QUEUE = (
     )
     .join(Project, Project.id == Lease.project_id)
     .outerjoin(Workspace, Workspace.id == Lease.workspace_id)
+    .outerjoin(_KEPT_ON, sa.and_(_KEPT_ON.id == Lease.kept_node_id, _KEPT_ON.intent != NodeIntent.DRAINING))
     .outerjoin(Reservation, sa.and_(Reservation.id == Lease.reservation_id, _LIVE))
     .where(Lease.state == LeaseState.QUEUED, sa.or_(Lease.retry_at.is_(None), Lease.retry_at <= _NOW))
     .order_by(Lease.arrival)

@@ -15,16 +15,7 @@ import sqlalchemy as sa
 
 from leasing.database import Sessions, now
 from leasing.drivers import spec
-from leasing.drivers.protocol import (
-    KEPT,
-    LABEL_INSTALLATION,
-    LABEL_LEASE,
-    LABEL_ROLE,
-    Container,
-    Image,
-    Lifecycle,
-    Progress,
-)
+from leasing.drivers.protocol import Container, Image, Lifecycle
 from leasing.drivers.spec import LeaseFacts
 from leasing.errors import (
     ContainerGone,
@@ -42,17 +33,15 @@ from leasing.service.transitions import Move
 from leasing.settings.docker import DockerSettings
 from leasing.settings.scheduler import SchedulerSettings
 from leasing.states import Cause, EndReason, Goal, LeaseState, SuspendReason, WarmRole
-from scheduler import attaching, claims, ready
+from scheduler import attaching, claims, ready, returning
 from scheduler.claims import Claim
 from scheduler.fleet import Fleet
-from scheduler.jobs import Job, Kept
+from scheduler.jobs import Job
 from scheduler.provision import Images
 
 log = logging.getLogger(__name__)
 ACTOR = "starter"
 PROGRESS_SECONDS = 0.5
-DEEPEST = 120
-"""An image of so many layers is not gone on from: engines refuse to lay more than some 125 upon each other."""
 
 # The lease is locked first, as in `claims.enter`, and by nobody whose claim fell or passed on.
 RUNS = sa.text("""
@@ -126,13 +115,13 @@ class Starter:
         # The epoch is of before the start: should the engine restart now, the death is seen under a newer one.
         self._running(job, engine.start(created.id), image.id, created.epoch)
         if job.kept.container is not None:
-            self._forget(job.kept, engine)
+            returning.forget(self.fleet, job, engine)
 
     def _from(self, job: Job, engine: Lifecycle) -> tuple[LeaseFacts, Image]:
         """What the container is made of: the image that was asked for, or the files of the container before it."""
         progress = _Progress(self.sessions, job.claim)
         if job.kept.container is not None:
-            return self._kept(job, engine, job.kept.container, progress)
+            return returning.bring_back(self.fleet, job, engine, job.kept.container, progress)
         if job.kept.image is not None:
             # it went on before and is started again, in the same container; should that be gone, then from there
             found = engine.find_image(job.kept.image)
@@ -141,37 +130,6 @@ class Starter:
             return replace(job.facts, image=job.kept.image), found
         made = self.images.ensure(engine, job.facts.image, progress)
         return replace(job.facts, image=made.reference), made.image
-
-    def _kept(
-        self, job: Job, engine: Lifecycle, container: str, progress: Progress
-    ) -> tuple[LeaseFacts, Image]:
-        if job.kept.node_id != job.node[0]:
-            raise LeasingError("It was placed on another node than the one that keeps its files.")
-        progress("bringing back its files")
-        labels = {
-            LABEL_INSTALLATION: job.facts.installation,
-            LABEL_ROLE: KEPT,
-            LABEL_LEASE: str(job.claim.lease_id),
-        }
-        try:
-            image = engine.commit(container, tag=job.image, labels=labels)
-            if image.layers >= DEEPEST:
-                progress("making its files one layer again")
-                image = engine.flatten(container, tag=job.image, labels=labels)
-        except ContainerGone as error:
-            raise FilesGone(f"The container {container} with its files is gone.") from error
-        # somebody else may have removed it since its files were kept: they are what counts
-        follows = container if engine.inspect(container) is not None else None
-        return replace(job.facts, image=job.image, follows=follows), image
-
-    def _forget(self, kept: Kept, engine: Lifecycle) -> None:
-        """The new container runs: the one before it and the image it was made from go, now or at the next sweep."""
-        try:
-            engine.remove(str(kept.container), network=None)
-            if kept.image is not None:
-                engine.remove_image(kept.image)
-        except DriverError as error:
-            log.warning("left for the reconciler container=%s error=%s", kept.container, error)
 
     def _running(self, job: Job, container: Container, image_id: str, epoch: str | None) -> None:
         values = {

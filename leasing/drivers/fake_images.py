@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
+import json
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -84,6 +86,25 @@ class FakeImages:
     def flatten(self, container_id: str, *, tag: str, labels: Mapping[str, str]) -> Image:
         with self._up():
             return self._keep(container_id, tag, labels, 1, 0)
+
+    def save_image(self, tag: str) -> Iterator[bytes]:
+        with self._up():
+            if tag not in self._images:
+                raise ImageNotFound(f"There is no image {tag} on the engine.")
+            image, files = self._images[tag], self._files.get(tag, {})
+        # what is written here is read below, by another engine in memory
+        written = {path: base64.b64encode(content).decode() for path, content in files.items()}
+        yield json.dumps({"labels": dict(image.labels), "layers": image.layers}).encode()
+        yield json.dumps(written).encode()
+
+    def load_image(self, archive: Iterator[bytes], *, tag: str) -> Image:
+        facts, files = (json.loads(part) for part in archive)
+        with self._up():
+            if self.knobs.commit_error is not None:
+                raise self.knobs.commit_error
+            self._files[tag] = {path: base64.b64decode(content) for path, content in files.items()}
+            self._images[tag] = replace(an_image(tag), **facts)
+            return self._images[tag]
 
     def written_bytes(self, container_id: str) -> int:
         with self._up():

@@ -131,6 +131,8 @@ class Container:
     exit_code: int | None = None
     oom_killed: bool = False
     error: str | None = None
+    volumes: Sequence[str] = ()
+    """Names of what is mounted; () in a listing."""
 
     @property
     def running(self) -> bool:
@@ -249,6 +251,14 @@ class Lifecycle(Protocol):
 
         It copies everything, and shares nothing with other images any more. Raises `ContainerGone`, `DiskFull`.
         """
+        ...
+
+    def save_image(self, tag: str) -> Iterator[bytes]:
+        """The image with all of its layers, for another engine's `load_image`. Raises `ImageNotFound`."""
+        ...
+
+    def load_image(self, archive: Iterator[bytes], *, tag: str) -> Image:
+        """What another engine's `save_image` gave, under the same tag."""
         ...
 
     def written_bytes(self, container_id: str) -> int:

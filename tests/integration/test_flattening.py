@@ -162,7 +162,7 @@ def test_one_that_goes_on_meanwhile_is_left_alone(cluster: Cluster) -> None:
 def test_layers_that_an_engine_would_refuse_are_made_one_on_the_way(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("scheduler.starting.DEEPEST", 3)
+    monkeypatch.setattr("scheduler.returning.DEEPEST", 3)
     lease = worn(cluster)
     go_on_and_rest(cluster, lease)
     assert image(cluster, lease, WORN + 1).layers <= 2

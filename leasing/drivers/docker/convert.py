@@ -40,6 +40,7 @@ def container(facts: Mapping[str, Any]) -> Container:
         exit_code=None if running or state["Status"] == "created" else state.get("ExitCode"),
         oom_killed=bool(state.get("OOMKilled")),
         error=state.get("Error") or None,
+        volumes=tuple(one["Name"] for one in facts.get("Mounts") or () if one.get("Type") == "volume"),
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import docker
@@ -13,6 +13,7 @@ from docker.utils import parse_repository_tag
 
 from leasing.drivers.docker import convert
 from leasing.drivers.docker.connection import Connection
+from leasing.drivers.docker.errors import translated
 from leasing.drivers.protocol import LABEL_COMMITS, LABEL_INSTALLATION, LABEL_ROLE, Image
 
 COPY_SECONDS = 3600
@@ -53,6 +54,17 @@ class Keeping:
                 return _commit(client, name, tag, config)
             finally:
                 _remove(client, name)
+
+    def save_image(self, tag: str) -> Iterator[bytes]:
+        with self._connection.fresh(COPY_SECONDS) as client:
+            yield from client.get_image(tag)
+
+    def load_image(self, archive: Iterator[bytes], *, tag: str) -> Image:
+        with self._connection.fresh(COPY_SECONDS) as client:
+            for line in client.load_image(archive):  # type: ignore[no-untyped-call]  # the stubs leave it out
+                if "error" in line:
+                    raise translated(str(line["error"]))
+            return convert.image(_inspect(client, tag))
 
     def written_bytes(self, container_id: str) -> int:
         with self._connection.fresh(COPY_SECONDS) as client:
