@@ -14,6 +14,7 @@ import shlex
 import socket
 import threading
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -38,20 +39,25 @@ NEWUTS = 0x04000000
 class HandOvers:
     """The part of the driver that hands waiting containers over."""
 
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
+    _connection: Connection
+    _beside: ThreadPoolExecutor
 
     def hand_over(self, container_id: str, becomes: HandOver) -> Container:
         with self._connection.call() as client:
             facts = client.inspect_container(container_id)
-            if facts["Name"] != f"/{becomes.name}":
-                client.rename(facts["Id"], becomes.name)
-            if not facts["State"]["Running"]:
-                client.start(facts["Id"])
-                facts = client.inspect_container(facts["Id"])
-            if not call_it(facts, becomes.hostname):
-                _call_it_from_inside(client, facts, becomes.hostname)
-            tell(client, facts["Id"], line(becomes.command, becomes.environment))
+            renamed = facts["Name"] == f"/{becomes.name}"
+            # half of a hand-over is that the engine writes the new name down: all else goes on meanwhile
+            naming = None if renamed else self._beside.submit(client.rename, facts["Id"], becomes.name)
+            try:
+                if not facts["State"]["Running"]:
+                    client.start(facts["Id"])
+                    facts = client.inspect_container(facts["Id"])
+                if not call_it(facts, becomes.hostname):
+                    _call_it_from_inside(client, facts, becomes.hostname)
+                tell(client, facts["Id"], line(becomes.command, becomes.environment))
+            finally:
+                if naming is not None:
+                    naming.result()
             return convert.container({**facts, "Name": becomes.name})
 
 
