@@ -9,7 +9,7 @@ import random
 import sys
 
 from tests.chaos import report
-from tests.chaos.storm import Storm
+from tests.chaos.storm import CONVERGE_SECONDS, Storm
 from tests.chaos.world import world
 
 
@@ -17,6 +17,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
     parser.add_argument("--minutes", type=float, default=5.0)
     parser.add_argument("--seed", type=int, default=None, help="the same seed makes the same decisions")
+    parser.add_argument(
+        "--patience", type=float, default=CONVERGE_SECONDS, help="seconds until all must be well"
+    )
     parser.add_argument("--json", action="store_true", help="the report as JSON, nothing else on stdout")
     parser.add_argument(
         "--keep", action="store_true", help="leave the parts' logs where they are, and say where"
@@ -29,7 +32,7 @@ def main() -> int:
     seed = random.randrange(10**6) if options.seed is None else options.seed
     with world(keep=options.keep) as made:
         print(f"seed {seed}, logs in {made.root}", file=sys.stderr, flush=True)
-        storm = Storm(made, seed, lambda line: print(line, file=sys.stderr, flush=True))
+        storm = Storm(made, seed, lambda line: print(line, file=sys.stderr, flush=True), options.patience)
         try:
             storm.run(options.minutes * 60)
         except KeyboardInterrupt:
