@@ -59,7 +59,7 @@ def test_leases_come_back_with_their_engine(
 ) -> None:
     stack.lease("up", "web", *SMALL, *SERVE)
     until(lambda: answer(stack, "web").status_code == 200, what="the application")
-    container = engine.docker("ps", "-q", "--no-trunc").strip()
+    (container,) = engine.leases()
 
     down(engine)
     until(lambda: node_is(stack, "unreachable"), what="the node's absence")
@@ -73,7 +73,7 @@ def test_leases_come_back_with_their_engine(
     until(lambda: answer(stack, "web").status_code == 200, what="the application again")
     assert len(answer(stack, "web").text.splitlines()) == 2, "it has the files of its first start"
     assert stack.state("web") == "running"
-    assert container in engine.docker("ps", "-q", "--no-trunc").split(), "the same container"
+    assert container in engine.leases(running=True), "the same container"
     told = stack.lease("events", "web").stdout
     assert "its engine or machine restarted" in told, told
 
@@ -88,15 +88,15 @@ def test_a_release_meanwhile_is_carried_out_when_the_engine_is_back(
     engine.start()
     until(lambda: stack.state("gone") == "ended", what="the end")
     assert stack.json("show", "gone")["reason"] == "released"
-    assert engine.docker("ps", "-aq") == ""
+    assert engine.leases() == []
 
 
 def test_a_start_that_the_engine_s_stop_cut_short_is_made_again(stack: Stack, engine: SecondEngine) -> None:
     for number in range(6):
         stack.lease("up", f"batch-{number}", "--detach", *SMALL, "--", "sleep", "600")
-    until(lambda: engine.docker("ps", "-q").strip(), what="the first of them")
+    until(lambda: engine.leases(running=True), what="the first of them")
     engine.stop()
     engine.start()
-    until(lambda: len(engine.docker("ps", "-q").split()) == 6, what="all six containers", seconds=60)
+    until(lambda: len(engine.leases(running=True)) == 6, what="all six containers", seconds=60)
     until(lambda: {one["state"] for one in stack.json("ls")} == {"running"}, what="all six leases")
-    assert len(engine.docker("ps", "-aq").split()) == 6
+    assert len(engine.leases()) == 6

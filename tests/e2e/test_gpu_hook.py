@@ -147,7 +147,7 @@ def test_leases_of_the_platform_see_exactly_their_own(stack: Stack, engine: Seco
         assert sorted(stack.lease("exec", name, "--", *gpus.SHOW).stdout.split()) == uuids
     stack.lease("release", "pair")
     until(lambda: stack.state("pair") == "ended", what="the end")
-    assert len(engine.docker("ps", "-aq").split()) == 1
+    assert len(engine.leases()) == 1
 
 
 def test_leases_that_share_a_device_both_see_it_and_no_other(stack: Stack) -> None:

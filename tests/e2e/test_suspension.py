@@ -96,7 +96,7 @@ def test_a_lease_rests_and_goes_on_with_its_files_on_other_devices(
     for name in ("train", "rest", "taker"):
         stack.lease("release", name)
     until(lambda: stack.json("ls") == [], what="every end")
-    until(lambda: engine.docker("ps", "-aq").split() == [], what="every container's end")
+    until(lambda: engine.leases() == [], what="every container's end")
     kept = ("image", "ls", "-q", "--filter", "label=leasing.role=kept")
     until(lambda: engine.docker(*kept).split() == [], what="the end of what was kept")
 
@@ -112,4 +112,27 @@ def test_whoever_gives_way_goes_on_by_itself(stack: Stack) -> None:
     until(lambda: stack.state("low") == "running", what="its going on")
     assert read(stack, "low").startswith("model\n")
     stack.lease("release", "low")
+    until(lambda: stack.json("ls") == [], what="its end")
+
+
+def test_one_whose_time_was_over_saves_and_goes_on_after_an_engine_restart(
+    stack: Stack, engine: SecondEngine
+) -> None:
+    hook = "echo saved > $HOME/model; echo all is saved"
+    stack.lease("up", "short", "--gpu", "1", "--for", "6s", "--on-suspend", hook, *SMALL, *SLEEP)
+    until(lambda: stack.state("short") == "suspended", what="its time to be over")
+    shown = stack.lease("show", "short").stdout
+    assert "time over" in shown
+    assert "lease resume short --for 4h" in shown
+    assert "processes start anew (cuda-checkpoint: " in shown
+    assert "command succeeded after" in stack.lease("events", "short").stdout
+    until(lambda: stack.json("show", "short")["kept_bytes"], what="its measuring")
+    assert "files are kept, and go in 9d" in stack.lease("extend", "short", "3d").stdout
+    engine.kill()
+    engine.start()
+    stack.lease("resume", "short", "--for", "1h")
+    until(lambda: stack.state("short") == "running", what="its going on")
+    assert stack.lease("exec", "short", "--", "sh", "-c", "cat $HOME/model").stdout == "saved\n"
+    assert stack.json("show", "short")["ends_at"]
+    stack.lease("release", "short")
     until(lambda: stack.json("ls") == [], what="its end")

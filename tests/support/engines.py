@@ -69,6 +69,11 @@ class SecondEngine:
         """What docker's own command line says of this engine."""
         return subprocess.check_output(["docker", "-H", self.address, *arguments], text=True)
 
+    def leases(self, *, running: bool = False) -> list[str]:
+        """Ids of the containers that leases have; not of what waits for one."""
+        only = ("--filter", "status=running") if running else ()
+        return self.docker("ps", "-aq", "--no-trunc", "--filter", "label=leasing.role=lease", *only).split()
+
     def load(self, image: str) -> None:
         """Copy an image over from the machine's own engine."""
         with subprocess.Popen(["docker", "save", image], stdout=subprocess.PIPE) as saving:
