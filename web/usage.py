@@ -41,10 +41,11 @@ class Part:
 
 @dataclass(frozen=True)
 class Line:
-    """What was allocated, and of that bar the part that was used."""
+    """What was allocated, and of that bar the parts that were measured and used."""
 
     row: UsageRow
     allocated: float
+    measured: float
     used: float
 
 
@@ -87,6 +88,7 @@ def _lines(rows: Sequence[UsageRow]) -> list[Line]:
         Line(
             row,
             100 * row.device_allocated_seconds / most,
+            100 * min(row.device_measured_seconds, row.device_allocated_seconds) / most,
             100 * min(row.device_used_seconds or 0.0, row.device_allocated_seconds) / most,
         )
         for row in rows

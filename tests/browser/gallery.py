@@ -218,12 +218,11 @@ def _count(session: Session, moment: datetime) -> None:
     runs = session.execute(sa.select(Run.id, Lease.gpu_count).join(Lease, Lease.id == Run.lease_id))
     for number, (run_id, gpus) in enumerate(runs):
         model = session.execute(sa.select(Device.model).limit(1)).scalar_one() if gpus else ""
-        seconds = 1100.0 * max(1, gpus)
-        for of, busy in {"": 0.4, model: 0.9 - 0.2 * number}.items():
-            used = RunUse(
-                run_id=run_id, hour=hour_of(moment), model=of, measured=seconds, used=busy * seconds
-            )
-            session.add(used)
+        for ago in range(8):
+            hour, seconds = hour_of(moment) - timedelta(hours=ago), 3000.0 * max(1, gpus)
+            for of, busy in {"": 0.4, model: 0.9 - 0.2 * number}.items():
+                used = RunUse(run_id=run_id, hour=hour, model=of, measured=seconds, used=busy * seconds)
+                session.add(used)
 
 
 def _measure(session: Session, moment: datetime) -> None:

@@ -45,10 +45,8 @@ def took(session: Session) -> dict[tuple[int, str], tuple[float, float, float]]:
 
 def spans(cluster: Cluster) -> list[tuple[datetime, datetime | None]]:
     with cluster.sessions() as session:
-        return [
-            tuple(row)
-            for row in session.execute(sa.select(RunSpan.since, RunSpan.until).order_by(RunSpan.since))
-        ]  # type: ignore[misc]  # two columns each
+        rows = session.execute(sa.select(RunSpan.since, RunSpan.until).order_by(RunSpan.since))
+        return [(since, until) for since, until in rows]
 
 
 def compare(cluster: Cluster) -> int:
@@ -120,6 +118,8 @@ def test_what_ended_counts_until_its_container_stopped_and_not_until_that_was_wr
     with cluster.sessions() as session:
         stopped, released = session.execute(sa.select(Run.stopped_at, Run.released_at)).one()
     ((_, until),) = spans(cluster)
+    assert stopped is not None
+    assert released is not None
     assert until == stopped < released
 
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -119,7 +120,7 @@ def test_allocated_and_used_stand_side_by_side_sealed_or_not(world: World, seale
 
 def test_everybody_sees_what_is_theirs_to_see(world: World) -> None:
     seal(world)
-    wanted = {"days": 2}
+    wanted: dict[str, Any] = {"days": 2}
     assert [one.lease for one in world.bob.usage(**wanted).items] == ["=cmd|calc"]
     assert world.eve.usage(**wanted).items == []
     assert [one.lease for one in world.eve.usage(everyone=True, **wanted).items] == ["=cmd|calc"]
@@ -141,19 +142,19 @@ def test_everybody_sees_what_is_theirs_to_see(world: World) -> None:
 
 def test_lines_stand_for_users_projects_models_and_days(world: World) -> None:
     seal(world)
-    everything = {"everyone": True, "days": 2}
+    everything: dict[str, Any] = {"everyone": True, "days": 2}
 
     def hours(by: str) -> dict[str, float]:
         return {
             one.key: one.device_allocated_seconds / 3600
-            for one in world.root.usage(by=by, **everything).items  # type: ignore[arg-type]  # both are right
+            for one in world.root.usage(by=by, **everything).items
         }
 
     assert hours("user") == {"ada": 1.875, "bob": 1}
     assert hours("project") == {"default": 1.875, "vision": 1}
     assert hours("model") == {A100: 1.875, H100: 1, "": 0}
     assert sum(hours("day").values()) == 2.875
-    only = world.root.usage(model="h100", by="model", **everything)  # type: ignore[arg-type]  # both are right
+    only = world.root.usage(model="h100", by="model", **everything)
     assert [one.key for one in only.items] == [H100]
 
 
@@ -217,7 +218,7 @@ def test_a_table_carries_no_formula(world: World) -> None:
 
 
 def test_what_is_wrong_with_a_question_is_said(world: World) -> None:
-    for wrong in (
+    wrongs: list[dict[str, Any]] = [
         {"month": "2026-13"},
         {"month": "november"},
         {"zone": "Mars/Olympus"},
@@ -227,9 +228,10 @@ def test_what_is_wrong_with_a_question_is_said(world: World) -> None:
         {"since": world.past.at(60), "until": world.past.at(0)},
         {"by": "'; DROP TABLE lease; --"},
         {"user": "a\0b"},
-    ):
+    ]
+    for wrong in wrongs:
         with pytest.raises(errors.Invalid):
-            world.ada.usage(**wrong)  # type: ignore[arg-type]  # they are wrong
+            world.ada.usage(**wrong)
     assert world.ada.usage(user="' OR 1=1 --", everyone=True).items == []
 
 
