@@ -1,4 +1,4 @@
-"""The banner: on every page what is about to be taken back, gone by one click; and a mail's link, without signing in."""
+"""The banner: on every page what is about to be taken back, gone by one click. A mail's link, without signing in."""
 
 from __future__ import annotations
 
