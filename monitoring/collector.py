@@ -31,7 +31,8 @@ from leasing.model import (
     Warm,
     Workspace,
 )
-from leasing.service import cluster
+from leasing.reading import Signalled
+from leasing.service import cluster, idle_views
 from leasing.states import DeviceHealth, LeaseState, Verdict, WarmRole
 from monitoring import device_time, metrics, notices
 
@@ -227,7 +228,18 @@ class Rows(Collector):
         yield info
         yield cpu
         yield from gauges.values()
+        yield self._signals(moment)
         yield from self._held()
+
+    def _signals(self, moment: datetime) -> Metric:
+        running = list(
+            self._session.execute(sa.select(Lease).where(Lease.state == LeaseState.RUNNING)).scalars()
+        )
+        family = metrics.LEASE_SIGNAL.new()
+        for (lease_id, kind), state in idle_views.states(self._session, running, now=moment).items():
+            if state in (Signalled.ACTIVE, Signalled.QUIET):
+                family.add_metric([str(lease_id), kind], float(state is Signalled.ACTIVE))
+        return family
 
     def _held(self) -> Iterable[Metric]:
         """The join row of device and lease, and where devices' time went."""
@@ -317,8 +329,6 @@ class Rows(Collector):
 
 
 def _idle_seconds(lease: Lease, moment: datetime) -> float | None:
-    if lease.idle_verdict == Verdict.ACTIVE:
-        return 0.0
-    if lease.idle_verdict == Verdict.IDLE and lease.idle_since is not None:
-        return (moment - lease.idle_since).total_seconds()
-    return None
+    if lease.state == LeaseState.RUNNING and lease.idle_since is not None:
+        return max(0.0, (moment - lease.idle_since).total_seconds())
+    return 0.0 if lease.idle_verdict == Verdict.ACTIVE else None

@@ -116,6 +116,11 @@ LEASE_MEMORY = Gauge("leasing_lease_memory_working_set_bytes", "Memory in use, p
 LEASE_IDLE = Gauge(
     "leasing_lease_idle_seconds", "How long every signal has been quiet; none while that is unknown.", LEASE
 )
+LEASE_SIGNAL = Gauge(
+    "leasing_lease_signal_active",
+    "Whether a signal of activity is active: 1, or 0 while it is quiet; none while it is unknown or does not apply.",
+    ("lease_id", "signal"),
+)
 LEASE_DEVICE_FAULT = Gauge(
     "leasing_lease_device_fault", "1 while a lease has lost a device; no series else.", LEASE
 )

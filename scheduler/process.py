@@ -17,11 +17,12 @@ from leasing.database import EVENTS, Listener, Sessions, create_engine, now, ses
 from leasing.drivers.protocol import Engine
 from leasing.errors import EngineDown
 from leasing.model import IdempotencyKey
-from leasing.service import installation, parts
+from leasing.service import activity, installation, parts
 from leasing.service.contacts import HINTS as CONTACTS
 from leasing.service.notices import HINTS as NOTICES
 from leasing.settings.device_memory import DeviceMemorySettings
 from leasing.settings.docker import DockerSettings
+from leasing.settings.idle import IdleSettings
 from leasing.settings.notify import NotifySettings
 from leasing.settings.scheduler import SchedulerSettings
 from leasing.settings.usage import UsageSettings
@@ -46,6 +47,7 @@ from scheduler.reconcile import (
 )
 from scheduler.reconcile.devices import LostDevices
 from scheduler.reconcile.follow import Follower
+from scheduler.reconcile.foreseen import Foreseen
 from scheduler.reconcile.orphans import Orphans
 from scheduler.reconcile.outbox import Outbox
 from scheduler.reconcile.verdicts import Verdicts
@@ -101,7 +103,10 @@ class Scheduler:
             self._part = parts.join(session, ROLE)
         self._fleet = Fleet(self._sessions, connect)
         images_of = Images(logins)
-        self._keeper = Keeper(self._sessions, images_of, self._installation, WarmSettings(), settings, docker)
+        kept_ready = WarmSettings()
+        self._keeper = Keeper(
+            self._sessions, images_of, self._installation, kept_ready, settings, docker, Foreseen(kept_ready)
+        )
         self._workers = Workers(
             self._sessions,
             Starter(self._sessions, self._fleet, images_of, settings, docker),
@@ -341,6 +346,7 @@ class Scheduler:
             moment = now(session)
             parts.prune(session, now=moment)
             usage.prune(session, self._counted, now=moment)
+            activity.prune(session, keep=timedelta(days=IdleSettings().record_days), now=moment)
             session.execute(
                 sa.delete(IdempotencyKey).where(IdempotencyKey.created_at < moment - timedelta(days=1))
             )

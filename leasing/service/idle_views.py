@@ -44,7 +44,7 @@ def in_full(session: Session, lease: Lease, *, now: datetime) -> IdleOut | None:
     return found
 
 
-def counts(
+def states(
     session: Session, leases: Sequence[Lease], *, now: datetime
 ) -> dict[tuple[UUID, SignalKind], Signalled]:
     """What each signal of running leases says now."""

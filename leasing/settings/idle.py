@@ -1,4 +1,4 @@
-"""LEASING_IDLE_*: how much of a signal is activity."""
+"""LEASING_IDLE_*: how much of a signal is activity, and how long its record is kept."""
 
 from __future__ import annotations
 
@@ -25,6 +25,10 @@ class IdleSettings(BaseSettings):
     )
     network_bytes_per_second: float = Field(
         default=2048, gt=0, description="Network traffic, both ways together."
+    )
+
+    record_days: int = Field(
+        default=30, ge=1, description="What each lease did is kept so long, by the minute, to try policies on."
     )
 
     def thresholds(self) -> Mapping[str, float]:
