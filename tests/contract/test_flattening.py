@@ -15,7 +15,7 @@ import pytest
 
 from leasing.drivers.fake import FakeDriver
 from leasing.drivers.protocol import Container, Image
-from leasing.errors import ContainerGone, DriverError
+from leasing.errors import ContainerGone, DriverError, ImageNotFound
 from tests.support.bench import Bench, docker, network_of, opened, output
 from tests.support.images import BUSYBOX
 
@@ -199,3 +199,25 @@ def _files(container: str) -> dict[str, tuple[object, ...]]:
 def _config(reference: str) -> object:
     shown = docker("image", "inspect", "--format", "{{json .Config}}", reference)
     return shown.replace('"leasing.commits":"1"', '"leasing.commits":"0"')
+
+
+def test_what_one_engine_saved_another_loads(bench: Bench) -> None:
+    container = bench.up(bench.facts())
+    bench.driver.write_file(container.id, "/home/lease/made", b"work")
+    bench.driver.stop(container.id, grace_seconds=0)
+    image = kept(bench, container, 2)
+    archive = list(bench.driver.save_image(image.tags[0]))
+    assert bench.driver.remove_image(image.tags[0])
+    with pytest.raises(ImageNotFound):
+        list(bench.driver.save_image(image.tags[0]))
+    loaded = bench.driver.load_image(iter(archive), tag=image.tags[0])
+    assert (loaded.id, loaded.labels, loaded.layers) == (image.id, image.labels, image.layers)
+    on = bench.up(bench.facts(image=image.tags[0], generation=2))
+    try:
+        if isinstance(bench.driver, FakeDriver):
+            assert bench.driver.file(on.id, "/home/lease/made") == b"work"
+        else:
+            assert output(bench, on, ["cat", "/home/lease/made"]) == (0, b"work")
+    finally:
+        for one in (container, on):
+            bench.driver.remove(one.id, network=network_of(bench, one))

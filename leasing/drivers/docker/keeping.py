@@ -15,6 +15,7 @@ from leasing.drivers.docker import convert
 from leasing.drivers.docker.connection import Connection
 from leasing.drivers.docker.errors import translated
 from leasing.drivers.protocol import LABEL_COMMITS, LABEL_INSTALLATION, LABEL_ROLE, Image
+from leasing.errors import ImageNotFound
 
 COPY_SECONDS = 3600
 
@@ -57,7 +58,10 @@ class Keeping:
 
     def save_image(self, tag: str) -> Iterator[bytes]:
         with self._connection.fresh(COPY_SECONDS) as client:
-            yield from client.get_image(tag)
+            try:
+                yield from client.get_image(tag)
+            except NotFound as error:
+                raise ImageNotFound(f"There is no image {tag} on the engine.") from error
 
     def load_image(self, archive: Iterator[bytes], *, tag: str) -> Image:
         with self._connection.fresh(COPY_SECONDS) as client:
