@@ -207,7 +207,7 @@ def _count_down(session: Session, lease: Lease, facts: _Facts) -> bool:
     if lease.state == LeaseState.RUNNING:
         if facts.frozen_until is not None and (rung.due or rung.warned):
             lease.ends_at = rung.deadline  # a warning of any other moment than the lease's end is void
-        what = f"the time of {lease.name} is over and it is {_done(facts.rule)}"
+        what = f"{lease.name} runs out of time and is {_done(facts.rule)}"
         _warn(session, lease, NoticeKind.EXPIRY, rung, facts, what)
     return False
 

@@ -154,7 +154,7 @@ def test_a_lease_says_what_it_is_warned_of(cluster: Cluster, pages: Served) -> N
     with pages.client(token(cluster, cluster.ada)) as ada:
         (notice,) = ada.get("/leases/train").json()["notices"]
         assert notice["kind"] == "expiry"
-        assert notice["message"] == "the time of train is over and it is suspended"
+        assert notice["message"] == "train runs out of time and is suspended"
         assert notice["hint"] == "lease extend train"
         assert ada.post("/leases/train/renew", json={}).json()["notices"] == []
     assert notices_of(cluster, lease.id)
