@@ -11,7 +11,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from leasing.errors import Invalid
-from leasing.reclaim import NEVER, Hours, Rule
+from leasing.reclaim import ALWAYS, NEVER, Hours, Rule
 from leasing.schema.policy import HoursIn, HoursOut, PolicyIn, RuleOut
 from leasing.settings.idle import IdleSettings
 from leasing.settings.limits import LimitSettings
@@ -90,7 +90,7 @@ def _hours_out(hours: Hours | None) -> HoursOut | None:
         days=[DAYS[day] for day in sorted(hours.days)],
         begin=f"{hours.begin:%H:%M}",
         end=f"{hours.end:%H:%M}",
-        zone=hours.zone.key,
+        zone=str(hours.zone),
     )
 
 
@@ -193,9 +193,13 @@ def _zone(name: str, example: str) -> str:
 
 
 def _read_hours(said: Mapping[str, Any]) -> Hours:
+    try:
+        zone = ZoneInfo(said["zone"])
+    except (KeyError, ValueError, OSError):  # a machine with fewer zones than the one on which it was set
+        return ALWAYS
     return Hours(
         days=frozenset(said["days"]),
         begin=time.fromisoformat(said["from"]),
         end=time.fromisoformat(said["to"]),
-        zone=ZoneInfo(said["zone"]),
+        zone=zone,
     )

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime, time
-from zoneinfo import ZoneInfo
+from datetime import UTC, datetime, time, tzinfo
 
 from leasing.states import ReclaimAction
 from leasing.units import format_duration
@@ -29,7 +28,7 @@ class Hours:
     days: frozenset[int]
     begin: time
     end: time
-    zone: ZoneInfo
+    zone: tzinfo
 
     def cover(self, moment: datetime) -> bool:
         """Whether `moment` lies within them."""
@@ -39,6 +38,10 @@ class Hours:
             return local.weekday() in self.days and self.begin <= clock < self.end
         late = clock >= self.begin
         return (late or clock < self.end) and (local.weekday() - (0 if late else 1)) % 7 in self.days
+
+
+ALWAYS = Hours(frozenset(range(7)), time.min, time.max, UTC)
+"""What hours mean whose time zone is not known on a machine: unknown takes nothing back."""
 
 
 @dataclass(frozen=True)

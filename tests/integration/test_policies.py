@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -212,6 +213,18 @@ def test_every_change_leaves_who_and_what_it_was(cluster: Cluster, grace: Princi
         ("policy.set", "user:grace", {"window_seconds": [HOUR, 2 * HOUR], "action": [None, "end"]}),
         ("policy.removed", "user:grace", {"window_seconds": [2 * HOUR, None], "action": ["end", None]}),
     ]
+
+
+def test_hours_in_a_zone_that_this_machine_does_not_know_take_nothing_back(cluster: Cluster) -> None:
+    hours = {"days": [0], "from": "09:00", "to": "10:00", "zone": "Mars/Base"}
+    with cluster.sessions.begin() as session:
+        session.add(Policy(name="house", hours=hours))
+    found = rule_of(cluster, cluster.ask().id).hours
+    assert found is not None
+    with cluster.sessions() as session:
+        moment = now(session)
+        assert all(found.cover(moment + timedelta(hours=number)) for number in range(200))
+        assert policymaking.show(session, "house").hours is not None
 
 
 def test_two_for_the_same_at_once_make_one(cluster: Cluster, grace: Principal) -> None:

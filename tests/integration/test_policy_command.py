@@ -77,14 +77,10 @@ def test_a_policy_is_set_shown_and_removed(lease: Typed) -> None:
 def test_what_is_refused_names_the_limit_and_a_way_out(lease: Typed) -> None:
     for words, said in (
         (["--window", "1s"], "out of range: 1m to 366d"),
-        (["--window", "soon"], "not a duration"),
         (["--warn", "5m,15m"], "--warn 15m,5m"),
         (["--hours", "always"], "mon-fri 09:00-18:00 Europe/Berlin"),
-        (["--hours", "mon-someday 09:00-18:00 UTC"], "no days of the week"),
         (["--hours", "mon 09:00-18:00 Mars"], "no time zone"),
-        (["--threshold", "gpu"], "gpu=0.05"),
         (["--threshold", "mood=1"], "endpoint"),
-        (["--longest", "1m"], "shorter than the window"),
     ):
         refusal = lease("admin", "policy", "set", "house", *words, code=2)
         assert said in refusal, refusal
@@ -116,11 +112,12 @@ def test_only_admins_set_and_list_and_an_owner_reads_what_counts(api: Served, le
 def test_malformed_and_hostile_payloads_are_422_or_named(api: Served) -> None:
     headers = {"Authorization": f"Bearer {api.user('root', Role.ADMIN)}"}
     at = f"{api.url}/api/v1/policies"
-    for body in (
+    bodies: list[object] = [
         {"window_seconds": "soon"}, {"window_seconds": 10**30}, {"warnings": [1] * 1000},
         {"thresholds": {"gpu": "NaN"}}, {"surprise": 1}, {"hours": {"days": []}}, {"project": "a\0b"},
         {"warnings": [1.5]}, [],
-    ):  # fmt: skip
+    ]  # fmt: skip
+    for body in bodies:
         found = httpx.put(f"{at}/house", headers=headers, json=body)
         assert found.status_code == 422, (body, found.text)
     assert httpx.put(f"{at}/Robert'); DROP", headers=headers, json={}).status_code == 422
