@@ -27,7 +27,7 @@ def facts(storm: Storm, seed: int) -> dict[str, Any]:
         "answers": dict(people.ledger.answers.most_common()),
         "faults": dict(tally.faults.most_common()),
         "faults_per_minute": round(60 * tally.faults.total() / tally.seconds, 1) if tally.seconds else None,
-        "endpoints_asked": watch.markers.asked,
+        "endpoints_asked": watch.visitor.asked,
         "leases": len(people.ledger.made),
         "converged": {kind: spread(times) for kind, times in tally.converged.items()},
         "waited_for": {

@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 import time
 from collections import defaultdict, deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
+from uuid import UUID
 
 import psycopg
 
@@ -17,8 +18,8 @@ from leasing.states import LeaseState
 from tests.chaos.always import ALWAYS, containers_fit_their_devices, networks_are_not_shared
 from tests.chaos.at_rest import AT_REST
 from tests.chaos.deeds import Ledger
-from tests.chaos.markers import Markers
-from tests.chaos.picture import Camera, Picture
+from tests.chaos.markers import Markers, Visitor
+from tests.chaos.picture import Camera, Picture, Row
 from tests.chaos.world import World
 
 TWICE = frozenset({containers_fit_their_devices, networks_are_not_shared})
@@ -41,6 +42,36 @@ class Violation:
     actions: list[str]
 
 
+def promises_are_kept(picture: Picture, ledger: Ledger, sealed: Collection[UUID]) -> Iterator[str]:
+    """An answer is kept: a lease that was given is there, one that was released has ended."""
+    for lease_id, (who, name) in ledger.made.items():
+        if lease_id not in picture.leases and lease_id not in sealed:
+            yield f"lease {name} ({lease_id.hex[:12]}) of {who} was promised and is not there"
+    for lease_id in ledger.released:
+        lease = picture.leases.get(lease_id)
+        if lease is not None and lease["state"] != LeaseState.ENDED:
+            yield f"lease {lease['name']} ({lease_id.hex[:12]}) was released and is {lease['state']}"
+
+
+class Resting:
+    """9: connections that rest in a transaction, by our own clock, for the database's is moved."""
+
+    def __init__(self) -> None:
+        self._since: dict[tuple[int, str], float] = {}
+
+    def wrong(self, sessions: Iterable[Row], clock: float, frozen: Iterable[str] = ()) -> Iterator[str]:
+        """Those that have rested too long. A process that we froze rests wherever it was."""
+        now = {(row["pid"], row["since"]): row for row in sessions}
+        self._since = {key: since for key, since in self._since.items() if key in now}
+        excused = tuple(f"leasing-{part.partition('-')[0]}" for part in frozen)
+        for key, row in now.items():
+            if row["application_name"].startswith(excused):
+                self._since.pop(key, None)
+            elif clock - self._since.setdefault(key, clock) > IDLE_SECONDS:
+                query = " ".join(row["query"].split())[:120]
+                yield f"{row['application_name']} rests in a transaction after: {query}"
+
+
 @dataclass
 class Watch:
     """Judges a world. `violations` grow; everything else is for the report."""
@@ -48,6 +79,7 @@ class Watch:
     world: World
     ledger: Ledger
     camera: Camera
+    visitor: Visitor
     markers: Markers
     violations: list[Violation] = field(default_factory=list)
     actions: deque[str] = field(default_factory=lambda: deque(maxlen=LAST_ACTIONS))
@@ -58,16 +90,17 @@ class Watch:
     waited: dict[str, float] = field(default_factory=lambda: defaultdict(float))
     """What was not yet in order after everything was mended -> for how long, seconds in all."""
     _told: set[str] = field(default_factory=set)
-    _idle: dict[tuple[int, str], float] = field(default_factory=dict)
+    _resting: Resting = field(default_factory=Resting)
     _listening: psycopg.Connection[dict[str, Any]] | None = None
 
     @classmethod
     def over(cls, world: World, ledger: Ledger) -> Watch:
-        return cls(world, ledger, Camera(world), Markers(world))
+        visitor = Visitor(world)
+        return cls(world, ledger, Camera(world), visitor, Markers(visitor))
 
     def close(self) -> None:
         self.camera.close()
-        self.markers.close()
+        self.visitor.close()
         if self._listening is not None:
             self._listening.close()
 
@@ -88,7 +121,7 @@ class Watch:
                 again = again or self.camera.take()
                 found = [one for one in invariant(again) if one in found] if again is not None else []
             self.tell(found)
-        self.tell(self._idle_in_transaction(picture))
+        self.tell(self._resting.wrong(picture.sessions, time.monotonic(), self.world.frozen))
         self.tell(self.ledger.wrong)
 
     def converge(self, seconds: float) -> float:
@@ -112,7 +145,7 @@ class Watch:
             yield "the database does not answer"
             return
         found = [said for invariant in AT_REST for said in invariant(picture)]
-        found += self._promises(picture)
+        found += promises_are_kept(picture, self.ledger, self.camera.sealed)
         if found:
             yield from found
             return
@@ -127,38 +160,11 @@ class Watch:
         if not found:
             self._seal(picture)
 
-    def _promises(self, picture: Picture) -> Iterator[str]:
-        """An answer is kept: a lease that was given is there, one that was released has ended."""
-        for lease_id, (who, name) in self.ledger.made.items():
-            if lease_id not in picture.leases and lease_id not in self.camera.sealed:
-                yield f"lease {name} ({lease_id.hex[:12]}) of {who} was promised and is not there"
-        for lease_id in self.ledger.released:
-            lease = picture.leases.get(lease_id)
-            if lease is not None and lease["state"] != LeaseState.ENDED:
-                yield f"lease {lease['name']} ({lease_id.hex[:12]}) was released and is {lease['state']}"
-
     def _seal(self, picture: Picture) -> None:
         """What has ended and is in order is not looked at again; its workspace is, by others that have it."""
         for lease in picture["lease"]:
             if lease["state"] == LeaseState.ENDED:
                 self.camera.sealed.add(lease["id"])
-
-    def _idle_in_transaction(self, picture: Picture) -> Iterator[str]:
-        """9: by our own clock, for the database's is moved."""
-        clock = time.monotonic()
-        now = {(row["pid"], row["since"]): row for row in picture.sessions}
-        self._idle = {key: since for key, since in self._idle.items() if key in now}
-        for key, row in now.items():
-            if clock - self._idle.setdefault(key, clock) > IDLE_SECONDS and self._runs(
-                row["application_name"]
-            ):
-                yield f"{row['application_name']} rests in a transaction after: {' '.join(row['query'].split())[:120]}"
-
-    def _runs(self, application: str) -> bool:
-        """A process that we froze rests wherever it was."""
-        return not any(
-            application.startswith(f"leasing-{part.partition('-')[0]}") for part in self.world.frozen
-        )
 
     def _await_event(self, seconds: float) -> None:
         """Until the platform says that something happened, and so long at most."""
