@@ -24,6 +24,7 @@ JOBS = sa.text("""
         node.id AS node_id, node.driver, node.address, run.started_at IS NOT NULL AS ran,
         node.sampler ->> 'nvml_driver_version' AS driver_version,
         warm.id AS warm_id, warm.role AS warm_role, warm.container_id AS warm_container, warm.image_id AS warm_image,
+        warm.epoch AS warm_epoch,
         ARRAY(
             SELECT device.uuid FROM allocation JOIN device ON device.id = allocation.device_id
             WHERE allocation.run_id = run.id AND allocation.released_at IS NULL ORDER BY device.index
@@ -60,6 +61,8 @@ class Ready:
     role: WarmRole
     container: str
     image_id: str | None
+    epoch: str | None
+    """The engine's epoch in which it was made."""
 
 
 @dataclass(frozen=True)
@@ -166,7 +169,7 @@ def _job(claim: Claim, row: sa.Row[Any], installation: str) -> Job:
 def _ready(row: sa.Row[Any]) -> Ready | None:
     if row.warm_id is None:
         return None
-    return Ready(row.warm_id, WarmRole(row.warm_role), row.warm_container, row.warm_image)
+    return Ready(row.warm_id, WarmRole(row.warm_role), row.warm_container, row.warm_image, row.warm_epoch)
 
 
 def _sandbox(row: sa.Row[Any], installation: str) -> str | None:

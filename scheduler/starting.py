@@ -105,7 +105,8 @@ class Starter:
         if job.ready is not None and job.ready.role is WarmRole.WARM:
             if job.ready.image_id != image.id and not job.ran:
                 raise DriverError("The image is another one by now.")
-            epoch = engine.epoch()
+            # as below: of before the start, which for one that has waited was a while ago
+            epoch = engine.epoch() if job.ran else job.ready.epoch
             handed = ready.hand_over(engine, job, facts, image, grace_seconds=grace)
             self._running(job, handed, image.id, epoch)
             return

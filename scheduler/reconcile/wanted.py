@@ -63,11 +63,11 @@ def wanted(
     """Nothing on a node that is closed or unreachable, or whose disk is `low`: what is there goes."""
     if low or not session.execute(OPEN, {"node": node_id}).scalar_one_or_none():
         return []
-    found = []
+    count = 0
     if sandboxes and settings.sandboxes:
         starts = session.execute(STARTS, {"node": node_id, "seconds": settings.demand_seconds}).scalar_one()
-        most = max(settings.sandboxes, settings.sandboxes_most)
-        found.append(Wanted(WarmRole.SANDBOX, min(most, max(settings.sandboxes, starts))))
+        count = min(max(settings.sandboxes, settings.sandboxes_most), max(settings.sandboxes, starts))
+    found = [Wanted(WarmRole.SANDBOX, count)]
     for image, model, count, cpus_millis, memory_bytes in session.execute(POOLS, {"node": node_id}):
         devices = (
             [FreeDevice(*row) for row in session.execute(FREE, {"node": node_id, "model": model})]
@@ -78,3 +78,9 @@ def wanted(
             Wanted(WarmRole.WARM, count, image, cpus_millis, memory_bytes, model is not None, devices)
         )
     return found
+
+
+def merged(asked: Sequence[Wanted], foreseen: Sequence[Wanted]) -> list[Wanted]:
+    """What admins want counts where the forecast wants the same."""
+    known = {wish.key for wish in asked}
+    return [*asked, *(wish for wish in foreseen if wish.key not in known)]

@@ -28,7 +28,8 @@ from leasing.settings.scheduler import SchedulerSettings
 from leasing.settings.warm import WarmSettings
 from leasing.states import WarmRole, WarmState
 from scheduler.provision import Images
-from scheduler.reconcile.wanted import Wanted, wanted
+from scheduler.reconcile.foreseen import Foreseen
+from scheduler.reconcile.wanted import Wanted, merged, wanted
 
 log = logging.getLogger(__name__)
 MAKING_SECONDS = 120
@@ -73,6 +74,7 @@ class Keeper:
     settings: WarmSettings
     scheduler: SchedulerSettings
     docker: DockerSettings
+    foreseen: Foreseen
 
     def run_once(self, engine: Lifecycle, node_id: UUID, facts: Engine) -> int:
         """How many were made. Raises `EngineDown`.
@@ -94,7 +96,8 @@ class Keeper:
             and facts.disk_free_bytes < 2 * self.scheduler.disk_reserve_bytes
         )
         with self.sessions() as session:
-            return wanted(session, node_id, self.settings, sandboxes=facts.sandboxes, low=low)
+            found = wanted(session, node_id, self.settings, sandboxes=facts.sandboxes, low=low)
+            return merged(found, self.foreseen.wanted(session)) if found else found
 
     def _retire(self, engine: Lifecycle, node_id: UUID, wishes: Sequence[Wanted]) -> None:
         """What is not as it should be, is too old, or is more than is wanted, is spent."""

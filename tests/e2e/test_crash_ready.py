@@ -21,6 +21,7 @@ from leasing.settings.scheduler import SchedulerSettings
 from leasing.settings.warm import WarmSettings
 from leasing.states import LeaseState
 from scheduler.provision import Images
+from scheduler.reconcile.foreseen import Foreseen
 from scheduler.reconcile.orphans import Orphans
 from scheduler.reconcile.warm import MAKING_SECONDS, Keeper
 from tests.support.cluster import Cluster, on_docker
@@ -52,9 +53,10 @@ def killed_around(cluster: Cluster, method: str, when: str, *, sandboxes: int) -
 
 
 def keep(cluster: Cluster, sandboxes: int) -> None:
+    asked = WarmSettings(sandboxes=sandboxes)
     keeper = Keeper(
-        cluster.sessions, Images(lambda _: None), cluster.installation, WarmSettings(sandboxes=sandboxes),
-        cluster.settings, DockerSettings(),
+        cluster.sessions, Images(lambda _: None), cluster.installation, asked, cluster.settings, DockerSettings(),
+        Foreseen(asked),
     )  # fmt: skip
     engine = cluster.fleet.engine(cluster.node_id)
     keeper.run_once(engine, cluster.node_id, engine.probe())

@@ -3,23 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 import pytest
 import sqlalchemy as sa
+from sqlalchemy.orm import Session
 
+from images.catalogue import load
 from leasing import names
 from leasing.errors import DriverError, EngineDown
-from leasing.model import Node, Run, Warm, WarmPool
+from leasing.model import Lease, Node, Run, Warm, WarmPool
+from leasing.service import transitions
 from leasing.settings.docker import DockerSettings
 from leasing.settings.warm import WarmSettings
-from leasing.states import NodeIntent
+from leasing.states import Cause, LeaseState, NodeIntent
 from scheduler.provision import Images
+from scheduler.reconcile.foreseen import Foreseen
 from scheduler.reconcile.orphans import Orphans
 from scheduler.reconcile.warm import Keeper
 from tests.support.cluster import IMAGE, Cluster
 
+PAST = sa.text("""
+    INSERT INTO lease (name, owner_id, project_id, state, reason, ended_at, image, gpu_count, env, cpus_millis,
+        memory_bytes, created_at)
+    SELECT :kind || hour || '-' || number, :user, :project, 'ended', 'released', now(), 'base', 0, CAST(:env AS jsonb),
+        :cpus_millis, :memory_bytes, now() - make_interval(hours => hour)
+    FROM generate_series(1, 21 * 24) AS hour, generate_series(1, 10) AS number
+""")
 SIZE = {"cpus_millis": 1000, "memory_bytes": 64 * 2**20}
 
 
@@ -31,16 +44,22 @@ def cluster(database_url: str) -> Iterator[Cluster]:
 
 def keep(cluster: Cluster, *, sandboxes: int = 0, **settings: Any) -> int:
     """One pass of the stage."""
-    keeper = Keeper(
-        cluster.sessions, Images(lambda _: None), cluster.installation,
-        WarmSettings(sandboxes=sandboxes, **settings), cluster.settings, DockerSettings(),
+    return keeper(cluster, sandboxes=sandboxes, **settings).run_once(
+        cluster.driver, cluster.node_id, cluster.driver.probe()
+    )
+
+
+def keeper(cluster: Cluster, **settings: Any) -> Keeper:
+    asked = WarmSettings(**settings)
+    return Keeper(
+        cluster.sessions, Images(lambda _: None), cluster.installation, asked, cluster.settings,
+        DockerSettings(), Foreseen(asked),
     )  # fmt: skip
-    return keeper.run_once(cluster.driver, cluster.node_id, cluster.driver.probe())
 
 
-def pool(cluster: Cluster, count: int = 1, gpu: str | None = None) -> None:
+def pool(cluster: Cluster, count: int = 1, gpu: str | None = None, image: str = IMAGE) -> None:
     with cluster.sessions.begin() as session:
-        session.add(WarmPool(image=IMAGE, gpu_model=gpu, count=count, **SIZE))
+        session.add(WarmPool(image=image, gpu_model=gpu, count=count, **SIZE))
 
 
 def rows(cluster: Cluster) -> list[Warm]:
@@ -265,28 +284,36 @@ def test_a_lease_whose_sandbox_was_removed_keeps_its_files(cluster: Cluster) -> 
 
 
 def test_what_an_engine_that_is_away_was_to_make_is_made_later(cluster: Cluster) -> None:
+    facts = cluster.driver.probe()
     cluster.driver.knobs.down = True
-    keeper_error = pytest.raises(EngineDown)
-    with keeper_error:
-        Keeper(
-            cluster.sessions, Images(lambda _: None), cluster.installation, WarmSettings(sandboxes=1),
-            cluster.settings, DockerSettings(),
-        ).run_once(cluster.driver, cluster.node_id, _facts(cluster))  # fmt: skip
+    with pytest.raises(EngineDown):
+        keeper(cluster, sandboxes=1).run_once(cluster.driver, cluster.node_id, facts)
     cluster.driver.knobs.down = False
     assert keep(cluster, sandboxes=1) == 1
 
 
-def _facts(cluster: Cluster) -> Any:
-    cluster.driver.knobs.down = False
-    facts = cluster.driver.probe()
-    cluster.driver.knobs.down = True
-    return facts
+def test_the_forecast_keeps_warm_what_is_asked_for_at_this_hour(cluster: Cluster) -> None:
+    """Three weeks of ten an hour, by leases of one kind; another kind that nobody could be handed is not foreseen."""
+    reference = load()["base"].reference
+    cluster.driver.import_image(Path("unused"), tag=reference)
+    with cluster.sessions.begin() as session:
+        user = session.execute(sa.text("SELECT id FROM users")).scalar_one()
+        project = session.execute(sa.text("SELECT id FROM project")).scalar_one()
+        for kind, env in (("a", "{}"), ("b", '{"A": "b"}')):
+            session.execute(
+                PAST,
+                {"user": user, "project": project, "kind": kind, "env": env, **SIZE},
+            )
+    assert keep(cluster) == 0, "not without the admin's word"
+    assert keep(cluster, forecast=True, forecast_most=3) == 2
+    assert {(row.image, row.cpus_millis) for row in rows(cluster)} == {("base", 1000)}
+    pool(cluster, image="base")
+    keep(cluster, forecast=True)
+    keep(cluster, forecast=True)
+    assert len(rows(cluster)) == 1, "an admin's word counts more"
 
 
-def _starts_again(session: Any, lease: Any, moment: Any) -> None:
-    from leasing.service import transitions
-    from leasing.states import Cause, LeaseState
-
+def _starts_again(session: Session, lease: Lease, moment: datetime) -> None:
     transitions.move(
         session, lease, LeaseState.STARTING, Cause.RECONCILER, now=moment, actor="test", message="restarted"
     )
