@@ -77,6 +77,30 @@ def test_a_shell_inside_is_the_lease_s_own(stack: Stack) -> None:
     assert stack.lease("exec", "again", "--", "cat", "/workspace/x").stdout == "hi"
 
 
+def test_what_runs_detached_is_activity_and_an_open_endpoint_is_not(stack: Stack) -> None:
+    work = ("--image", BUSYBOX, "--", "sh", "-c", "while :; do :; done")
+    stack.lease("up", "busy", "--cpus", "0.5", "--memory", "64M", "-d", *work)
+    stack.lease("up", "still", *SMALL, "--port", "8000", *SLEEP)
+
+    def says(name: str) -> dict[str, str]:
+        idle = stack.json("show", name)["idle"] or {"signals": []}
+        return {one["kind"]: one["state"] for one in idle["signals"]}
+
+    until(lambda: says("busy").get("cpu") == "active", seconds=60, what="the detached work")
+    assert stack.json("show", "busy")["idle"]["verdict"] == "active"
+    still = {"gpu": "inapplicable", "gpu_memory": "inapplicable", "kernel": "inapplicable"} | dict.fromkeys(
+        ("cpu", "disk", "network", "endpoint", "terminal", "keep"), "quiet"
+    )
+    until(lambda: says("still") == still, seconds=60, what="nothing at all")
+    kept = stack.lease("keep", "still", "--while", "test -e /etc/passwd").stdout
+    assert "is kept while `test -e /etc/passwd` succeeds" in kept
+    assert stack.json("show", "still")["idle"]["reason"] == "kept by its owner"
+    refused = stack.lease("keep", "still", "--while", "test -e /nowhere", check=False)
+    assert refused.returncode == 2
+    assert "did not succeed" in refused.stderr
+    assert stack.json("show", "still")["keep"] is None
+
+
 def test_a_command_that_ends_is_told_with_its_code_and_last_words(stack: Stack) -> None:
     stack.lease("up", "short", *SMALL, "-d", "--image", BUSYBOX, "--", "sh", "-c", "echo last words; exit 3")
     until(lambda: stack.state("short") == "ended", what="the end")

@@ -16,6 +16,7 @@ from websockets.sync.client import ClientConnection, connect
 
 from api.streams import access, events, threads
 from leasing.database import plain_url
+from leasing.model import Lease, Signal
 from leasing.sdk.client import Client
 from tests.support.api import Served, served, token
 from tests.support.cluster import Cluster
@@ -238,6 +239,26 @@ def test_a_terminal_carries_bytes_both_ways_and_the_exit_code(
         assert shell.recv(10) == b"still here"
         shell.send('{"eof": true}')
         assert json.loads(shell.recv(10)) == {"exit_code": 0}
+
+
+def test_typing_is_activity_and_an_open_terminal_that_prints_is_not(api: Served, cluster: Cluster) -> None:
+    lease, other = cluster.run(), cluster.run()
+
+    def flushed(one: Lease) -> tuple[float, bool]:
+        api.app.state.typed.flush()
+        with cluster.sessions() as session:
+            signal = session.get_one(Signal, (one.id, "terminal"))
+            return signal.value, signal.active_at == signal.seen_at
+
+    with terminal(api, token(cluster, cluster.ada), lease.name, "command=cat") as shell:
+        shell.send(b"\x1b[I")  # its window has the focus
+        assert shell.recv(10) == b"\x1b[I", "it prints"
+        assert flushed(lease) == (0.0, False)
+        shell.send(b"ls\r")
+        assert shell.recv(10) == b"ls\r"
+        assert flushed(lease) == (3.0, True)
+        assert flushed(lease) == (0.0, False)
+        assert flushed(other) == (0.0, False)
 
 
 def test_a_terminal_is_refused_with_the_reason(api: Served, cluster: Cluster) -> None:
