@@ -8,10 +8,10 @@ when somebody asks, and sealed when it is back.
 
 from __future__ import annotations
 
+import json
 import logging
 from collections import defaultdict
 from datetime import datetime, timedelta
-from itertools import islice
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -23,7 +23,6 @@ from leasing.model import (
     Counting,
     DeviceHour,
     DeviceSpan,
-    DeviceTotal,
     Lease,
     Node,
     Run,
@@ -44,7 +43,22 @@ SETTLE = timedelta(seconds=60)
 dated back to its last word."""
 BATCH = 48
 """So many hours are sealed in a pass at most, a transaction each."""
-ROWS = 5000
+
+# Handed over as one value each: an hour may have thousands of rows.
+RUNS, DEVICES = (
+    sa.text(
+        f"INSERT INTO {hours} SELECT * FROM jsonb_populate_recordset(NULL::{hours}, CAST(:rows AS jsonb))"  # noqa: S608 - of a table's name
+    )
+    for hours in (UsageHour.__tablename__, DeviceHour.__tablename__)
+)
+TOTALS = sa.text(f"""
+    INSERT INTO device_total (device_id, {", ".join(COLUMN.values())})
+    SELECT device_id, {", ".join(COLUMN.values())}
+    FROM device_hour JOIN device ON device.id = device_id
+    WHERE hour = :hour AND device.node_id = ANY (:nodes)
+    ON CONFLICT (device_id) DO UPDATE
+    SET {", ".join(f"{name} = device_total.{name} + excluded.{name}" for name in COLUMN.values())}
+""")  # noqa: S608 - of names of columns
 
 
 def run_once(sessions: Sessions) -> int:
@@ -117,23 +131,9 @@ def _seal_next(session: Session, now: datetime) -> int:
 def _seal(session: Session, nodes: list[Counting], hour: datetime, now: datetime) -> None:
     ids = [far.node_id for far in nodes]
     hours = counting.count(session, dict.fromkeys(ids, hour), until=hour + HOUR, now=now)
-    rows = iter(hours.runs)
-    while batch := list(islice(rows, ROWS)):
-        session.execute(insert(UsageHour), batch)
-    rows = iter(hours.devices)
-    while batch := list(islice(rows, ROWS)):
-        session.execute(insert(DeviceHour), batch)
-        totals = [
-            {"device_id": row["device_id"]} | {name: row[name] for name in COLUMN.values()} for row in batch
-        ]
-        new = insert(DeviceTotal)
-        session.execute(
-            new.on_conflict_do_update(
-                index_elements=[DeviceTotal.device_id],
-                set_={name: DeviceTotal.__table__.c[name] + new.excluded[name] for name in COLUMN.values()},
-            ),
-            totals,
-        )
+    session.execute(RUNS, {"rows": json.dumps(hours.runs, default=str)})
+    session.execute(DEVICES, {"rows": json.dumps(hours.devices, default=str)})
+    session.execute(TOTALS, {"hour": hour, "nodes": ids})
     session.execute(
         sa.delete(RunUse).where(RunUse.hour <= hour, RunUse.run_id == Run.id, Run.node_id.in_(ids))
     )
