@@ -18,7 +18,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from leasing.database import Sessions, now
-from leasing.model import Lease, Policy
+from leasing.model import Event, Lease, Policy
 from leasing.reclaim import NEVER, Rule, Told
 from leasing.service import contacts, notices, policies, suspension
 from leasing.settings.notify import NotifySettings
@@ -123,6 +123,7 @@ class Reclaimer:
                 self._resting(session, lease, facts)
             elif lease.state in STOPPABLE and not _count_down(session, lease, facts):
                 _climb(session, lease, facts)
+                _device(session, lease, facts)
 
     def _resting(self, session: Session, lease: Lease, facts: _Facts) -> None:
         """One that waits or is suspended: its time may be over, and its files are not kept for ever."""
@@ -176,6 +177,7 @@ def _candidates(session: Session, notify: NotifySettings, moment: datetime) -> l
                     ),
                     sa.and_(Lease.state.in_(RESTING), _time_over <= moment),
                     sa.and_(Lease.state == LeaseState.SUSPENDED, Lease.retain_until <= files),
+                    sa.and_(Lease.state == LeaseState.RUNNING, Lease.device_fault != ""),
                 )
             )
         ).scalars()
@@ -186,6 +188,8 @@ def _candidates(session: Session, notify: NotifySettings, moment: datetime) -> l
 
 def _near(lease: Lease, rule: Rule, until: datetime) -> bool:
     """Whether anything may be due before then."""
+    if lease.device_fault:
+        return True
     if lease.state == LeaseState.RUNNING and lease.reclaim_at is None and lease.idle_since is not None:
         window = timedelta(seconds=rule.window_seconds)
         ends = lease.ends_at is not None and lease.ends_at <= until
@@ -259,6 +263,19 @@ def _climb(session: Session, lease: Lease, facts: _Facts) -> None:
         lease.reclaim_at = reclaim_at
     what = f"{lease.name} is idle ({lease.idle_reason}) and is {_done(rule)}"
     _warn(session, lease, NoticeKind.IDLE, rung, facts, what)
+
+
+def _device(session: Session, lease: Lease, facts: _Facts) -> None:
+    """Tell, once for each fault, that it has lost a device; nothing is taken back for that."""
+    if lease.state != LeaseState.RUNNING or not lease.device_fault:
+        return
+    since = session.execute(
+        sa.select(sa.func.max(Event.at)).where(Event.lease_id == lease.id, Event.kind == "lease.device_fault")
+    ).scalar_one()
+    told = facts.told[NoticeKind.DEVICE].get(0)
+    if since is not None and (told is None or told.deadline < since):
+        rung = Rung(since, due=(0,))
+        _warn(session, lease, NoticeKind.DEVICE, rung, facts, f"{lease.name}: {lease.device_fault}")
 
 
 def _take_back(session: Session, lease: Lease, why: SuspendReason, facts: _Facts, message: str) -> None:

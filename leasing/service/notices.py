@@ -82,10 +82,11 @@ def promise(
     ).scalars()
     if not (on := sorted(written)):
         return False
+    when = f" {said(deadline)}" if step else ""
     events.record(
         session,
         "lease.warned",
-        f"it was warned that {message} {said(deadline)} ({', '.join(on)})",
+        f"it was warned that {message}{when} ({', '.join(on)})",
         actor="reclaimer",
         lease_id=lease.id,
         data={"kind": kind, "deadline": deadline.isoformat(), "step_seconds": step, "channels": on},
@@ -164,8 +165,9 @@ def _deadlines(lease: Lease) -> dict[NoticeKind, datetime]:
 
 
 def hint(name: str, kind: NoticeKind) -> str:
-    """The one command that keeps it."""
-    return f"lease resume {name}" if kind is NoticeKind.RETENTION else f"lease extend {name}"
+    """The one command that helps."""
+    verb = {NoticeKind.RETENTION: "resume", NoticeKind.DEVICE: "restart"}.get(kind, "extend")
+    return f"lease {verb} {name}"
 
 
 def said(moment: datetime) -> str:

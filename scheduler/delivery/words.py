@@ -33,10 +33,10 @@ def sentence(message: str, deadline: datetime, *, announced: bool, now: datetime
 def body(said: str, *, hint: str, link: str | None, page: str) -> str:
     """A mail's or a chat's text."""
     click = f"\nOr with one click, without signing in: {link}" if link else ""
-    return f"{said}\n\nTo keep it: {hint}{click}\n\nThe lease: {page}\n"
+    return f"{said}\n\nWhat helps: {hint}{click}\n\nThe lease: {page}\n"
 
 
 def wall(said: str, hint: str) -> str:
     """For open terminals: on lines of its own, and nothing that a terminal would obey."""
-    text = "".join(sign if sign.isprintable() else " " for sign in f"{said} To keep it: {hint}")
+    text = "".join(sign if sign.isprintable() else " " for sign in f"{said} What helps: {hint}")
     return f"\n*** {text} ***\n"

@@ -49,7 +49,7 @@ def test_an_open_terminal_and_the_info_file_are_told(cluster: Cluster) -> None:
     )
     Outbox(cluster.sessions, postman, settings).run_once()
     until(lambda: b"*** train is idle" in seen, what="the line")
-    assert b"To keep it: lease extend train ***" in seen
+    assert b"What helps: lease extend train ***" in seen
     told = driver.run(cluster.container(lease.id), ["cat", "/run/lease/info.json"], seconds=5)
     assert json.loads(told.output)["warning"].startswith("train is idle")
     assert all(one.delivered_at for one in notices_of(cluster, lease.id))

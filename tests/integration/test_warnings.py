@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from leasing.model import Event, Keep, Lease, Notice, Policy
 from leasing.schema.lease import RenewRequest
-from leasing.service import leases, notices
+from leasing.service import device_faults, leases, notices
 from tests.support.cluster import LIMITS, Cluster
 from tests.support.warned import clock, notices_of, pass_time, quiet_since, reclaimer, silence, steps
 
@@ -240,3 +240,19 @@ def test_several_reclaimers_at_once_promise_once(cluster: Cluster) -> None:
         assert session.execute(per).scalars().all() == [2] * 5
         warned = sa.select(sa.func.count(Event.id)).where(Event.kind == "lease.warned")
         assert session.execute(warned).scalar_one() == 5
+
+
+def test_a_lost_device_is_told_once_for_each_fault(cluster: Cluster) -> None:
+    lease = cluster.run(gpu="1", ttl="8h", name="train")
+    for times in (1, 2):
+        cluster.change(
+            lease.id,
+            lambda session, row, _: device_faults.tell(session, row, "GPU 0 is out of order", actor="test"),
+        )
+        reclaimer(cluster).run_once()
+        reclaimer(cluster).run_once()
+        told = notices_of(cluster, lease.id)
+        assert steps(told) == [("device", 0, "shell"), ("device", 0, "web")] * times
+        assert told[-1].message == "train: GPU 0 is out of order"
+        cluster.change(lease.id, lambda session, row, _: device_faults.tell(session, row, "", actor="test"))
+    assert cluster.lease(lease.id).state == "running"
