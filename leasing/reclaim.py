@@ -95,7 +95,8 @@ class Rule:
         if self.window_seconds == NEVER:
             return f"{name}: never taken back as idle"
         done = DONE[self.action].format(format_duration(self.window_seconds))
-        learned = f" (learned from {self.gaps} gaps)" if self.gaps else ""
+        known = f"learned from {self.gaps} gaps" if self.gaps else "at most: that is learned"
+        learned = f" ({known})" if self.learned else ""
         return f"{name}: {done}{learned}{self._warned()}"
 
     def _warned(self) -> str:

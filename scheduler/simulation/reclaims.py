@@ -33,6 +33,21 @@ class Stay:
     started_at: datetime
     applicable: frozenset[str]
     minutes: Sequence[Minute]
+    _judged: dict[object, list[Quiet]] = field(default_factory=dict, repr=False, compare=False)
+
+    def quiet(self, rule: Rule, thresholds: Mapping[str, float]) -> list[Quiet]:
+        """When it was quiet under the rule. Judged once for rules that do not differ in that."""
+        limits = {**thresholds, **rule.thresholds}
+        key = (rule.grace_seconds, *sorted(limits.items()))
+        if key not in self._judged:
+            self._judged[key] = quiet_times(
+                self.minutes,
+                rule,
+                thresholds=thresholds,
+                applicable=self.applicable,
+                started_at=self.started_at,
+            )
+        return self._judged[key]
 
 
 @dataclass(frozen=True)
@@ -204,13 +219,7 @@ def _in_order(
         for number, case in enumerate(found)
         for rule in [case.rule if tried is None else tried.asked(case.asked)]
         for stay in case.stays
-        for quiet in quiet_times(
-            stay.minutes,
-            rule,
-            thresholds=thresholds,
-            applicable=stay.applicable,
-            started_at=stay.started_at,
-        )
+        for quiet in stay.quiet(rule, thresholds)
     ]
     seen, ended, windows, look = Gaps(), list[tuple[datetime, int, Case, float]](), {}, EPOCH
     for number, (since, _, quiet, case, rule) in enumerate(sorted(times, key=lambda one: one[:2])):
