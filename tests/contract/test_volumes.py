@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from leasing.drivers.docker import DockerDriver, volumes
+from leasing.drivers.docker import DockerDriver, loops, volumes
 from leasing.drivers.docker.loops import LINKS
 from leasing.drivers.docker.volumes import BY_LOOP
 from leasing.drivers.fake import FakeDriver
@@ -240,7 +240,7 @@ def test_files_that_are_gone_are_not_made_anew(hard: Bench) -> None:
 
 
 def test_without_the_right_to_loop_devices_it_is_a_plain_volume(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(volumes.loops, "possible", lambda *_: None)
+    monkeypatch.setattr(loops, "possible", lambda *_: None)
     with opened(real=True) as bench:
         driver = bench.driver
         assert isinstance(driver, DockerDriver)

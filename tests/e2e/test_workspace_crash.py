@@ -10,7 +10,7 @@ import pytest
 import sqlalchemy as sa
 
 from leasing.database import now
-from leasing.model import Event, Workspace
+from leasing.model import Event, Lease, Workspace
 from leasing.service import workspaces
 from leasing.settings.scheduler import SchedulerSettings
 from leasing.states import LeaseState
@@ -111,5 +111,5 @@ def test_its_files_go_from_lease_to_lease_and_rest_with_it(cluster: Cluster) -> 
 def lease_called(cluster: Cluster, name: str) -> UUID:
     with cluster.sessions() as session:
         return session.execute(
-            sa.text("SELECT id FROM lease WHERE name = :name AND state <> 'ended'"), {"name": name}
+            sa.select(Lease.id).where(Lease.name == name, Lease.state != LeaseState.ENDED)
         ).scalar_one()
