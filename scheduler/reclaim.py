@@ -271,7 +271,7 @@ def _device(session: Session, lease: Lease, facts: _Facts) -> None:
         return
     since = session.execute(
         sa.select(sa.func.max(Event.at)).where(Event.lease_id == lease.id, Event.kind == "lease.device_fault")
-    ).scalar_one()
+    ).scalar_one_or_none()
     told = facts.told[NoticeKind.DEVICE].get(0)
     if since is not None and (told is None or told.deadline < since):
         rung = Rung(since, due=(0,))
