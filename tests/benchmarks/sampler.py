@@ -42,7 +42,7 @@ def main() -> None:
     finally:
         subprocess.run(["docker", "rm", "-f", *ids], capture_output=True, check=True)
     median, factor = statistics.median(own), statistics.median(engine) / statistics.median(own)
-    print(f"P14, sampling {CONTAINERS} containers: CPU, memory and network of each")
+    print(f"P14, sampling {CONTAINERS} containers: CPU, memory, disk and network of each")
     print(f"  cgroup files     {said(own)}; goal 1 ms: {'met' if median <= 0.001 else 'missed'}")
     print(f"  one-shot stats   {said(engine)}")
     print(f"  faster by        {factor:.0f}x; goal 500x: {'met' if factor >= 500 else 'missed'}")

@@ -97,7 +97,7 @@ def test_a_command_keeps_while_it_succeeds_and_its_end_is_an_event(cluster: Clus
     assert len(asked) == 2
     assert told(cluster) == [
         "it is no longer kept while `pgrep -f 'train.py --lr 1'` succeeds: exit code 1: nothing found"
-    ]  # noqa: E501
+    ]
     ended = judged(cluster, lease)
     assert (ended.idle_verdict, ended.idle_reason) == ("active", "keep in use less than 30m ago")
     assert ended.idle_since is not None, "from here on it is judged by its other signals"
