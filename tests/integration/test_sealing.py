@@ -28,6 +28,7 @@ from leasing.service import counting
 from leasing.service.counting import NANO
 from leasing.settings.usage import UsageSettings
 from leasing.states import LeaseState
+from monitoring import device_time
 from scheduler.reconcile import usage
 from tests.support.past import A100, Past, past
 
@@ -307,3 +308,20 @@ def test_days_of_downtime_are_caught_up_with_in_bounded_passes(make: Sessions) -
     assert usage.run_once(make) == usage.BATCH
     assert 60 - usage.BATCH - 1 <= usage.run_once(make) <= 60 - usage.BATCH
     assert usage.run_once(make) == 0
+
+
+def test_prometheus_counts_the_classes_of_sealed_hours(make: Sessions, history: Past) -> None:
+    gpu = history.device()
+    history.device(condition=Condition.ABSENT)
+    history.run(history.lease("train"), 0, 90, parts={gpu: 500})
+    seal(make, history)
+    with make() as session:
+        found = {
+            (sample.labels["uuid"], sample.labels["class"]): sample.value
+            for family in device_time.collect(session)
+            for sample in family.samples
+            if sample.name == "leasing_device_seconds_total"
+        }
+    assert found["GPU-0", "leased"] == 90 * 60 / 2
+    assert sum(value for (uuid, _), value in found.items() if uuid == "GPU-0") >= (HOURS - 1) * 3600
+    assert {value for (uuid, _), value in found.items() if uuid == "GPU-1"} == {0}
