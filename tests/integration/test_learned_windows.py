@@ -64,7 +64,9 @@ def test_the_window_is_learned_from_the_record_and_said(cluster: Cluster) -> Non
     assert window(cluster, lease) == (60, 25)
     with cluster.sessions() as session:
         shown = policymaking.show(session, "house")
-        assert shown.said.startswith("policy house: suspended after 1h idle (at most: that is learned), warned")
+        assert shown.said.startswith(
+            "policy house: suspended after 1h idle (at most: that is learned), warned"
+        )
         [found] = shown.windows
         assert (found.user, found.window_seconds, found.gaps) == ("ada", 60, 25)
         [said] = policymaking.for_leases(session, [cluster.lease(lease.id)]).values()
