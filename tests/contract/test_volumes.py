@@ -239,6 +239,17 @@ def test_files_that_are_gone_are_not_made_anew(hard: Bench) -> None:
         hard.driver.ensure_volume(volume, installation=hard.installation, size_bytes=16 * MIB)
 
 
+def test_the_device_of_a_file_that_somebody_removed_is_let_go(hard: Bench) -> None:
+    volume, other = name_of(hard), name_of(hard, "00000000000b")
+    hard.driver.ensure_volume(volume, installation=hard.installation, size_bytes=16 * MIB)
+    (FOLDER / f"{volume}.ext4").unlink()
+    assert len(devices(hard)) == 1
+    hard.driver.ensure_volume(other, installation=hard.installation, size_bytes=16 * MIB)
+    (kept,) = devices(hard)
+    assert (LINKS / other).readlink() == Path(kept)
+    assert not (LINKS / volume).is_symlink()
+
+
 def test_without_the_right_to_loop_devices_it_is_a_plain_volume(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loops, "possible", lambda *_: None)
     with opened(real=True) as bench:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -22,6 +23,7 @@ from leasing.errors import DriverError
 LINKS = Path("/run/leasing/workspaces")
 TOOLS = ("losetup", "mkfs.ext4", "e2fsck", "resize2fs", "debugfs")
 OWNER = "1000:1000"
+_GONE = re.compile(r"^(\S+) \S*/(leasing-[0-9a-f]{8}-ws-[0-9a-f]{12})\.ext4\S*\(deleted\)", re.MULTILINE)
 _DAMAGED = 4
 """e2fsck's exit codes: below, all is well by now."""
 _SECONDS = 600.0
@@ -40,6 +42,7 @@ class Loops:
         with self._locked():
             image = self._image(name)
             if not image.exists():
+                _let_go()
                 self._format(image, size_bytes)
             return self._linked(image, size_bytes)
 
@@ -76,6 +79,7 @@ class Loops:
             for device in self._devices(image):
                 _run("losetup", "--detach", device)
             image.unlink(missing_ok=True)
+            _let_go()
 
     def names(self, prefix: str) -> list[str]:
         """Of those that there are, and of those that were being made."""
@@ -139,6 +143,15 @@ class Loops:
         with (self._folder / ".lock").open("w") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
+
+
+def _let_go() -> None:
+    """Devices of files that somebody else removed, as with an engine's whole folder: they would hold the disk for ever.
+    One that is mounted goes when it is not."""
+    said = _run("losetup", "--list", "--noheadings", "--raw", "--output", "NAME,BACK-FILE")
+    for device, name in _GONE.findall(said):
+        (LINKS / name).unlink(missing_ok=True)
+        _run("losetup", "--detach", device, good=(0, 1))  # another process may have been faster
 
 
 def possible(info: Mapping[str, Any], address: str) -> Path | None:
