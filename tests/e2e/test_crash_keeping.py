@@ -1,4 +1,4 @@
-"""`kill -9` of the scheduler around what a suspension does beside the stop, on a real engine: nothing is lost or left."""
+"""`kill -9` of the scheduler around what a suspension does beside the stop: nothing is lost or left. A real engine."""
 
 from __future__ import annotations
 
