@@ -61,7 +61,10 @@ def _zone(name: str) -> tzinfo:
             return ZoneInfo(name)
         raise KeyError(name)
     except (KeyError, ValueError, OSError):  # a name that is none, or one of a folder
-        raise Invalid(f"{name[:60]!r} is no time zone.", hint="Write it like Europe/Berlin or UTC.") from None
+        raise Invalid(
+            f"{name[:60]!r} is no time zone.",
+            hint="Write it like Europe/Berlin or UTC; the command line takes $TZ.",
+        ) from None
 
 
 def _month(text: str, zone: tzinfo) -> tuple[datetime, datetime]:

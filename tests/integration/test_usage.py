@@ -299,3 +299,8 @@ def test_months_are_those_of_the_callers_zone(world: World) -> None:
         hours=1
     )  # a spring night has an hour less
     assert page.since.isoformat() == "2026-03-01T00:00:00+01:00"
+    days = {
+        zone: [one.key for one in world.ada.usage(by="day", days=3, zone=zone).items]
+        for zone in ("Pacific/Kiritimati", "Pacific/Pago_Pago")  # 25 hours apart
+    }
+    assert days["Pacific/Kiritimati"][0] > days["Pacific/Pago_Pago"][0]
