@@ -37,7 +37,6 @@ from scheduler.reconcile import (
     drains,
     flattening,
     images,
-    keeps,
     kept,
     memory,
     nodes,
@@ -48,6 +47,7 @@ from scheduler.reconcile import (
 from scheduler.reconcile.devices import LostDevices
 from scheduler.reconcile.follow import Follower
 from scheduler.reconcile.foreseen import Foreseen
+from scheduler.reconcile.keeps import Keeps
 from scheduler.reconcile.orphans import Orphans
 from scheduler.reconcile.outbox import Outbox
 from scheduler.reconcile.verdicts import Verdicts
@@ -119,6 +119,7 @@ class Scheduler:
         self._reclaimer = Reclaimer(self._sessions, settings, told_how)
         postman = Postman(self._sessions, self._fleet, self._installation, told_how, url=pages, keys=keys)
         self._outbox = Outbox(self._sessions, postman, told_how)
+        self._keeps = Keeps(self._sessions, self._fleet, self._installation)
         self._orphans = Orphans(self._sessions, self._installation, settings.orphan_grace_seconds)
         self._lost_devices = LostDevices(
             self._sessions, self._fleet, self._installation, grace_seconds=settings.device_lost_seconds
@@ -160,7 +161,7 @@ class Scheduler:
                 self._notices,
                 self._warm,
                 self._post,
-                Loop("keeps", self._keep, interval=settings.reconcile_seconds),
+                Loop("keeps", self._keeps.run_once, interval=settings.reconcile_seconds),
                 Loop("usage", self._count_usage, interval=settings.reconcile_seconds),
                 Loop("memory", self._watch_memory, interval=settings.reclaim_seconds),
                 Loop("devices", self._look_at_devices, interval=settings.reconcile_seconds),
@@ -202,6 +203,7 @@ class Scheduler:
         for follower in self._followers.values():
             follower.stop()
         self._loops.stop(seconds=STOP_SECONDS)
+        self._keeps.close()
         self._fleet.close()
         try:
             with self._sessions.begin() as session:
@@ -310,9 +312,6 @@ class Scheduler:
 
     def _look_at_devices(self) -> None:
         self._lost_devices.run_once(set(self._answered))
-
-    def _keep(self) -> None:
-        keeps.run_once(self._sessions, self._fleet, self._installation)
 
     def _count_usage(self) -> None:
         usage.run_once(self._sessions)

@@ -7,8 +7,7 @@ nothing: then the signal falls silent, which is unknown, and unknown never recla
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -33,6 +32,8 @@ SECONDS = 10.0
 KNOWN = EVERY + timedelta(seconds=SECONDS)
 """So long an answer counts."""
 SIDE_BY_SIDE = 8
+PATIENCE_SECONDS = 1.0
+"""So long a pass waits for answers; later ones are taken in the next."""
 
 DUE = sa.text("""
     SELECT lease.id, keep.command, keep.created_at, generation, node.id AS node_id, driver, node.address
@@ -54,19 +55,35 @@ class _Answer:
     output: str = ""
 
 
-def run_once(sessions: Sessions, fleet: Fleet, installation: str) -> None:
-    """Ask every command that is due, and say of each running lease whether it is kept."""
-    with sessions() as session:
-        due = session.execute(DUE, {"state": LeaseState.RUNNING.value, "before": now(session) - EVERY}).all()
-    answers: Sequence[_Answer] = ()
-    if due:
-        with ThreadPoolExecutor(SIDE_BY_SIDE, thread_name_prefix="keep") as pool:
-            answers = list(pool.map(lambda one: _asked(fleet, installation, one), due))
-    for answer in answers:
-        with sessions.begin() as session:
-            _take(session, answer, now(session))
-    with sessions.begin() as session:
-        _observe(session, now(session))
+class Keeps:
+    """Asks commands beside its passes: one that hangs holds up neither the others nor what is said of all leases."""
+
+    def __init__(self, sessions: Sessions, fleet: Fleet, installation: str) -> None:
+        self._sessions = sessions
+        self._fleet = fleet
+        self._installation = installation
+        self._pool = ThreadPoolExecutor(SIDE_BY_SIDE, thread_name_prefix="keep")
+        self._asked: dict[UUID, Future[_Answer]] = {}
+
+    def run_once(self) -> None:
+        """Ask every command that is due, take what was answered, and say of each running lease whether it is kept."""
+        with self._sessions() as session:
+            due = session.execute(
+                DUE, {"state": LeaseState.RUNNING.value, "before": now(session) - EVERY}
+            ).all()
+        for one in due:
+            if one.id not in self._asked:
+                self._asked[one.id] = self._pool.submit(_asked, self._fleet, self._installation, one)
+        wait(self._asked.values(), timeout=PATIENCE_SECONDS)
+        for lease_id in [key for key, future in self._asked.items() if future.done()]:
+            with self._sessions.begin() as session:
+                _take(session, self._asked.pop(lease_id).result(), now(session))
+        with self._sessions.begin() as session:
+            _observe(session, now(session))
+
+    def close(self) -> None:
+        """Ask no more."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _asked(fleet: Fleet, installation: str, due: Any) -> _Answer:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
 
@@ -14,10 +15,12 @@ from leasing.errors import Conflict, EngineDown, Gone, Invalid
 from leasing.model import Event, Keep, Lease, Signal
 from leasing.schema.keep import KeepRequest
 from leasing.service import keeps, leases, views
-from scheduler.reconcile import keeps as stage
+from scheduler.reconcile import keeps as module
+from scheduler.reconcile.keeps import Keeps
 from scheduler.reconcile.verdicts import Verdicts
 from tests.support.activity import quiet
 from tests.support.cluster import Cluster
+from tests.support.stack import until
 
 
 @pytest.fixture
@@ -39,7 +42,9 @@ def off(cluster: Cluster, lease: Lease) -> None:
 
 
 def look(cluster: Cluster) -> None:
-    stage.run_once(cluster.sessions, cluster.fleet, cluster.installation)
+    stage = Keeps(cluster.sessions, cluster.fleet, cluster.installation)
+    stage.run_once()
+    stage.close()
 
 
 def later(cluster: Cluster, seconds: float) -> None:
@@ -176,3 +181,35 @@ def test_a_keep_goes_with_its_lease(cluster: Cluster) -> None:
     look(cluster)
     with cluster.sessions() as session:
         assert session.get(Keep, lease.id) is None
+
+
+def test_a_command_that_hangs_holds_up_nobody_else(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "PATIENCE_SECONDS", 0.05)
+    hanging, other = cluster.run(), cluster.run()
+    ask(cluster, hanging, command="wait for it")
+    released = threading.Event()
+
+    def ran(_: str, __: Sequence[str]) -> Ran:
+        assert released.wait(10)
+        return Ran(exit_code=0, output="")
+
+    cluster.driver.knobs.ran = ran
+    stage = Keeps(cluster.sessions, cluster.fleet, cluster.installation)
+    stage.run_once()
+
+    def seen(lease: Lease) -> Signal | None:
+        with cluster.sessions() as session:
+            return session.get(Signal, (lease.id, "keep"))
+
+    asked = seen(hanging)
+    assert asked is not None
+    assert (seen(other) or asked).value == 0
+    released.set()
+
+    def answered() -> bool:
+        stage.run_once()
+        said = seen(hanging)
+        return said is not None and said.seen_at > asked.seen_at
+
+    until(answered, what="its answer")
+    stage.close()
