@@ -56,8 +56,8 @@ def climb(
     due = tuple(
         step for step in wanted if step not in good and now + timedelta(seconds=step) + lead >= deadline
     )
-    over = len(good) == len(wanted) and now >= deadline
-    return Rung(deadline, due, over, bool(good))
+    # while a step is not told of, the deadline lies at least that far ahead
+    return Rung(deadline, due, now >= deadline, bool(good))
 
 
 def count_down(

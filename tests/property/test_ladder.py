@@ -107,6 +107,15 @@ def test_asleep_for_hours_is_told_anew_from_the_first_step() -> None:
     assert (rung.over, rung.due, rung.deadline) == (False, (900,), late + 900 * SECOND)
 
 
+def test_a_deadline_that_moved_is_told_anew() -> None:
+    """A longer window, working hours that were set: warnings of another moment are none of this one."""
+    told = {900: Told(NOW, NOW + 900 * SECOND), 300: Told(NOW + 600 * SECOND, NOW + 900 * SECOND)}
+    target = NOW + timedelta(hours=3)
+    early = climb(target, [900, 300], told, NOW + 700 * SECOND)
+    assert (early.deadline, early.due, early.warned) == (target, (), False)
+    assert climb(target, [900, 300], told, target - 900 * SECOND).due == (900,)
+
+
 def test_working_hours_put_it_off_to_their_end() -> None:
     monday = datetime(2026, 11, 23, 10, tzinfo=UTC)
     rung = climb(monday, [900], {}, monday - timedelta(hours=2), hours=OFFICE)
