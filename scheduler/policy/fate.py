@@ -30,6 +30,8 @@ class Seen:
     exit_code: int | None = None
     oom_killed: bool = False
     error: str | None = None
+    networked: bool = True
+    """Whether what holds its network runs."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,8 @@ def of(seen: Seen, run_epoch: str | None) -> Outcome:
     if not seen.present:
         return Outcome(Fate.LOST, EndReason.LOST, "its container is gone, and the platform did not remove it")
     if seen.running:
-        return Outcome(Fate.KEEP)
+        # It runs on, and nobody reaches it any more.
+        return Outcome(Fate.KEEP) if seen.networked else Outcome(Fate.RESTART, message="its network was gone")
     if seen.epoch != run_epoch:
         return Outcome(Fate.RESTART, message="its engine or machine restarted")
     if seen.oom_killed:

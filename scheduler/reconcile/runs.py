@@ -24,8 +24,9 @@ from scheduler.policy.fate import Fate, Outcome, Seen
 log = logging.getLogger(__name__)
 ACTOR = "reconciler"
 RUNNING = sa.text("""
-    SELECT run.id, lease_id, generation, epoch, run.address, driver, node.address AS reached_at
+    SELECT run.id, lease_id, generation, run.epoch, run.address, warm.id AS sandbox, driver, node.address AS reached_at
     FROM run JOIN lease ON lease.id = run.lease_id JOIN node ON node.id = run.node_id
+    LEFT JOIN warm ON warm.id = run.warm_id AND warm.role = 'sandbox'
     WHERE run.node_id = :node AND run.released_at IS NULL AND lease.state = :state
 """)
 # Not with every look: nobody asks for it more closely than the hours of use do.
@@ -44,6 +45,8 @@ class OpenRun:
     container: str
     epoch: str | None
     address: str | None
+    sandbox: str | None
+    """The container whose network it joined."""
 
 
 def run_once(
@@ -66,12 +69,14 @@ def run_once(
     epoch = engine.epoch()
     changed = 0
     for run in runs:
-        if states.get(run.container) == "running" and run.epoch == epoch:
+        both = {run.container, run.sandbox or run.container}
+        if run.epoch == epoch and all(states.get(name) == "running" for name in both):
             continue
         found = engine.inspect(run.container)
+        joined = engine.inspect(run.sandbox) if run.sandbox is not None else found
         # Asked after the container was seen, over a fresh connection: an engine that goes down closes its door before
         # it stops its containers, so an answer under the old epoch proves that the death was the container's own.
-        seen = _seen(found, engine.probe().epoch)
+        seen = _seen(found, joined, engine.probe().epoch)
         changed += _apply(sessions, run, found, seen, fate.of(seen, run.epoch))
     with sessions.begin() as session:
         session.execute(COMPARED, {"node": node_id, "moment": moment})
@@ -86,18 +91,26 @@ def _load(
         moment = now(session)
         rows = session.execute(RUNNING, {"node": node_id, "state": LeaseState.RUNNING.value}).all()
     runs = [
-        OpenRun(run_id, lease_id, names.container(installation, lease_id, generation), epoch, address)
-        for run_id, lease_id, generation, epoch, address, *_ in rows
+        OpenRun(
+            row.id,
+            row.lease_id,
+            names.container(installation, row.lease_id, row.generation),
+            row.epoch,
+            row.address,
+            names.warm(installation, row.sandbox) if row.sandbox is not None else None,
+        )
+        for row in rows
     ]
     return runs, (rows[0].driver, rows[0].reached_at) if rows else None, moment
 
 
-def _seen(found: Container | None, epoch: str | None) -> Seen:
+def _seen(found: Container | None, joined: Container | None, epoch: str | None) -> Seen:
     if found is None:
         return Seen(present=False, running=False, epoch=epoch)
     return Seen(
         present=True,
         running=found.running,
+        networked=joined is not None and joined.running,
         epoch=epoch,
         exit_code=found.exit_code,
         oom_killed=found.oom_killed,
@@ -128,6 +141,7 @@ def _follow(session: Session, lease: Lease, run: Run, found: Container | None, o
     moment = now(session)
     run.stopped_at = _stopped_at(session, run, found, moment)
     if outcome.fate is Fate.RESTART:
+        run.stop_first = run.stop_first or (found is not None and found.running)
         transitions.move(
             session,
             lease,

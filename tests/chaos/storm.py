@@ -58,13 +58,16 @@ class Storm:
 
     def run(self, seconds: float, *, everything: bool = True) -> Tally:
         """Rounds until the time is over, then a clean end. `everything`: each kind of fault is also met alone."""
-        began = time.monotonic()
+        began, said = time.monotonic(), 0
         while time.monotonic() - began < seconds:
             self._round(deadline=began + seconds)
             if everything and time.monotonic() - began < seconds:
                 self._one_alone()
             self.tally.rounds += 1
             self._say(self._line(time.monotonic() - began))
+            for one in self.watch.violations[said:]:
+                self._say(f"  step {one.step}: {one.what}")
+            said = len(self.watch.violations)
         self._end()
         self.tally.seconds = time.monotonic() - began
         return self.tally
