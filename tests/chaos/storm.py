@@ -75,8 +75,10 @@ class Storm:
     def every_kind(self, kinds: tuple[str, ...] = KINDS) -> None:
         """Each of these once, in one storm."""
         chosen = {fault.kind: fault for fault in self._alone if fault.kind in kinds}
-        for fault in chosen.values():
-            self._step([fault])
+        faults_left = list(chosen.values())
+        while faults_left:
+            self._step(faults_left[:2])
+            del faults_left[:2]
         self._calm("storm")
 
     def _round(self, deadline: float) -> None:
