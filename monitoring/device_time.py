@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import cast
 
 import sqlalchemy as sa
 from prometheus_client.core import Metric
@@ -35,14 +36,16 @@ def collect(session: Session) -> Iterable[Metric]:
 
 def _classes(session: Session) -> Metric:
     family = metrics.DEVICE_SECONDS.new()
-    for uuid, node, total in session.execute(
+    for uuid, node, counted in session.execute(
         sa.select(Device.uuid, Node.name, DeviceTotal)
         .outerjoin(DeviceTotal, DeviceTotal.device_id == Device.id)
         .join(Node, Node.id == Device.node_id)
         .order_by(Node.name, Device.uuid)
     ):
-        for one in DeviceClass:  # 0 before a device's first hour is sealed: then the first is not missed as a start
-            family.add_metric([uuid, node, one], getattr(total, COLUMN[one]) / NANO if total else 0.0)
+        total = cast("DeviceTotal | None", counted)  # of an outer join
+        for one in DeviceClass:
+            # 0 before a device's first hour is sealed: then the first is not missed as a start
+            family.add_metric([uuid, node, one], 0.0 if total is None else getattr(total, COLUMN[one]) / NANO)
     return family
 
 

@@ -113,7 +113,8 @@ GIVE = sa.text("""
             FROM ready WHERE role = 'sandbox'
         ) AS ready USING (node_id, turn)
     ), given AS (
-        UPDATE run SET warm_id = found.id, ready = found.role FROM (SELECT * FROM warmed UNION ALL SELECT * FROM joined) AS found
+        UPDATE run SET warm_id = found.id, ready = found.role
+        FROM (SELECT * FROM warmed UNION ALL SELECT * FROM joined) AS found
         WHERE run.id = found.run_id RETURNING warm_id
     )
     UPDATE warm SET state = 'taken', taken_at = :now FROM given WHERE warm.id = given.warm_id

@@ -86,7 +86,6 @@ class Scheduler:
         settings: SchedulerSettings,
         docker: DockerSettings,
         guard: Callable[[], None] = lambda: None,
-        notify: NotifySettings | None = None,
         pages: str = "",
         keys: Keys | None = None,
     ) -> None:
@@ -94,7 +93,7 @@ class Scheduler:
 
         `pages` is where people reach them; without `keys` nobody is warned by mail, webhook or chat.
         """
-        told_how = notify or NotifySettings()
+        told_how = NotifySettings()
         self._settings = settings
         self._engine = create_engine(url, "leasing-scheduler", pool_size=settings.workers)
         self._sessions: Sessions = sessions(self._engine)

@@ -152,7 +152,9 @@ def cordon_node(name: Name) -> None:
 def drain_node(name: Name) -> None:
     """Place nothing new there, and suspend what runs there: it goes on elsewhere."""
     _node(name, "draining")
-    print(f"{show.GAP}What runs there is suspended, and goes on elsewhere with its files where there is room.")
+    print(
+        f"{show.GAP}What runs there is suspended, and goes on elsewhere with its files where there is room."
+    )
     print(f"{show.GAP}Afterwards: lease admin nodes open {name}")
 
 

@@ -15,7 +15,19 @@ from leasing.cli.session import App, run
 
 FILES = {
     "up": ("up",),
-    "leases": ("ls", "show", "why", "logs", "events", "extend", "suspend", "resume", "restart", "release", "end"),
+    "leases": (
+        "ls",
+        "show",
+        "why",
+        "logs",
+        "events",
+        "extend",
+        "suspend",
+        "resume",
+        "restart",
+        "release",
+        "end",
+    ),
     "keep": ("keep",),
     "execute": ("exec",),
     "offers": ("offers", "images", "queue"),

@@ -91,7 +91,8 @@ def uninstall(*, yes: bool, workspaces: bool) -> None:
     )
     if removed.workspaces_kept:
         print(
-            f"Kept people's workspaces: {', '.join(removed.workspaces_kept)} (docker volume rm removes one; a file of it may lie in the engine's leasing-workspaces)."
+            f"Kept people's workspaces: {', '.join(removed.workspaces_kept)} "
+            "(docker volume rm removes one; a file of it may lie in the engine's leasing-workspaces)."
         )
     if not rules:
         print("Kept the firewall rules: another installation uses them, or only root may remove them.")

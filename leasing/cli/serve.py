@@ -137,7 +137,6 @@ def _scheduler(url: str, settings: CoreSettings, docker: DockerSettings) -> Sche
         settings=SchedulerSettings(),
         docker=docker,
         guard=_guard,
-        notify=NotifySettings(),
         pages=settings.url,
         keys=Keys(fernet, signing_key(settings.secret_key_file(), links.PURPOSE)),
     )

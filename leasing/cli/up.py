@@ -46,7 +46,9 @@ def up(  # noqa: PLR0917 - Typer makes every one an option of its own
         str | None, typer.Option(help="Run inside before it is suspended: 'python save.py'")
     ] = None,
     port: Annotated[int | None, typer.Option(help="Port of the application, to be its endpoint.")] = None,
-    workspace: Annotated[str | None, typer.Option(help="Files that stay, at /workspace: data, vision/data, data:ro")] = None,
+    workspace: Annotated[
+        str | None, typer.Option(help="Files that stay, at /workspace: data, vision/data, data:ro")
+    ] = None,
     env: Annotated[list[str] | None, typer.Option(help="NAME=VALUE; may be given again.")] = None,
     project: Annotated[str, typer.Option(help="In whose name: lease projects")] = "default",
     priority: Annotated[str, typer.Option(help="Class in the queue: low, normal, high")] = "normal",

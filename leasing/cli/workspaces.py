@@ -155,9 +155,7 @@ def remove(
     found = _call("GET", ref)
     if not yes:
         if not sys.stdin.isatty():
-            raise Conflict(
-                "Nobody is there to ask.", hint=f"If you are sure: lease workspace rm {ref} --yes"
-            )
+            raise Conflict("Nobody is there to ask.", hint=f"If you are sure: lease workspace rm {ref} --yes")
         print(f"All of {_size(found)} in workspace {found['ref']} will be gone for good.")
         if typer.prompt("Its name, to go on", default="", show_default=False) != found["ref"]:
             raise typer.Abort

@@ -238,7 +238,7 @@ class LeaseOut(Wire):
     """What its files take on its node's disk, besides its image; None where the engine does not say."""
     reclaim_at: datetime | None = None
     """When it will be taken back as idle; None while it is not warned of that."""
-    notices: list[NoticeOut] = []
+    notices: list[NoticeOut] = Field(default_factory=list)
     """What it is warned of, the next to happen first."""
     retain_until: datetime | None = None
     """While it is suspended: when it ends and its files go; None while they stay."""

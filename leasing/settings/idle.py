@@ -28,7 +28,9 @@ class IdleSettings(BaseSettings):
     )
 
     record_days: int = Field(
-        default=30, ge=1, description="What each lease did is kept so long, by the minute, to try policies on."
+        default=30,
+        ge=1,
+        description="What each lease did is kept so long, by the minute, to try policies on.",
     )
 
     def thresholds(self) -> Mapping[str, float]:

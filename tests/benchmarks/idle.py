@@ -7,7 +7,8 @@ back; the figure is that over all idle time. The oracle knows how long each gap 
 scheduler a window is learned anew every five minutes. What it had to be told, how long the past counts, was chosen on
 the first third of the record's time alone (`--tune` prints from what), and the rest of the record is held out for
 that: both figures are printed. Most of the pods serve the same callers and are alike, so `--leave-out` plays each pod
-with that choice made without it, and the spread over pods is shown. "Then no more" learns nothing after the first third.
+with that choice made without it, and the spread over pods is shown. "Then no more" learns nothing after the first
+third.
 
 Time is the record's, one sample a minute: a window of 0 takes a pod back at its first sample without duty, which tells
 of the minute before. With a floor of one minute more the figure is printed too.

@@ -51,7 +51,11 @@ class Watch:
             .order_by(DeviceSpan.since, DeviceSpan.id)
         )
         return [
-            (condition, (since - self.began).total_seconds(), until and (until - self.began).total_seconds())
+            (
+                condition,
+                (since - self.began).total_seconds(),
+                (until - self.began).total_seconds() if until else None,
+            )
             for condition, since, until in rows
         ]
 
