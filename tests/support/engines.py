@@ -139,11 +139,15 @@ class SecondEngine:
             self._process = None
 
     def _forget_containerd(self) -> None:
-        """The engine's containerd dies with it; where process 1 is slow to reap, the next engine takes it for alive."""
+        """The engine's containerd dies with it. The next engine takes whatever process has its number for it, and then
+        waits for it in vain: one that process 1 is slow to reap, or a stranger who was given the number since."""
         noted = self.root / "exec" / "containerd" / "containerd.pid"
         if noted.exists():
-            status = Path(f"/proc/{noted.read_text().strip()}/stat")
-            if not status.exists() or status.read_text().rpartition(")")[2].split()[0] == "Z":
+            try:
+                words = Path(f"/proc/{noted.read_text().strip()}/cmdline").read_bytes().decode()
+            except OSError:
+                words = ""
+            if str(self.root) not in words:  # that of a zombie is empty
                 noted.unlink()
 
     def _await(self) -> None:
