@@ -12,13 +12,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from leasing import policy_terms
 from leasing.cli import show
 from leasing.cli.policies import Action, Grace, Hours, Learned, Threshold, Warn, Window, policies, terms
 from leasing.cli.session import App, Json, sdk
 from leasing.errors import Invalid
-from leasing.settings.idle import IdleSettings
-from leasing.settings.limits import LimitSettings
 from leasing.units import format_duration, parse_duration
 
 if TYPE_CHECKING:
@@ -78,6 +75,9 @@ def simulate(
     json: Json = False,
 ) -> None:
     """What a policy would have done to the last days, and to whom, beside what counts now."""
+    from leasing import policy_terms
+    from leasing.settings.idle import IdleSettings
+    from leasing.settings.limits import LimitSettings
     from scheduler.simulation import reclaims
 
     given = terms(
@@ -110,7 +110,9 @@ def simulate(
 def _rule(given: dict[str, Any]) -> Rule:
     from pydantic import ValidationError
 
+    from leasing import policy_terms
     from leasing.schema.policy import PolicyIn
+    from leasing.settings.limits import LimitSettings
 
     try:
         ask = PolicyIn.model_validate(given)

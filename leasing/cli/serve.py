@@ -15,18 +15,14 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import httpx
 from sqlalchemy.orm import Session
 
-import web
 from api import certificate
-from api import server as api_server
-from api.app import create_app
-from api.gateway import server as gateway_server
-from images.catalogue import load
 from leasing import __version__
-from leasing.database import create_engine, migrate, plain_url, sessions
+from leasing.database import Sessions, create_engine, migrate, plain_url, sessions
 from leasing.database import now as database_now
 from leasing.drivers.docker import DockerDriver
 from leasing.drivers.protocol import Driver, RegistryLogin
@@ -37,21 +33,16 @@ from leasing.host.postgres import Postgres, running_url
 from leasing.host.reviver import Reviver
 from leasing.host.supervisor import Child, Supervisor
 from leasing.model import TokenKind
-from leasing.schema.cluster import EnvironmentOut
 from leasing.sdk import credentials
-from leasing.secrets import key, signing_key
-from leasing.service import cluster, installation, links, people, registries
+from leasing.secrets import key
+from leasing.service import cluster, installation, people
 from leasing.settings.core import CoreSettings
 from leasing.settings.docker import DockerSettings
 from leasing.settings.firewall import FirewallSettings
-from leasing.settings.gateway import GatewaySettings
-from leasing.settings.limits import LimitSettings
 from leasing.settings.node import NodeSettings
-from leasing.settings.notify import NotifySettings
-from leasing.settings.scheduler import SchedulerSettings
-from monitoring import collector, node
-from scheduler.delivery.postman import Keys
-from scheduler.process import Scheduler
+
+if TYPE_CHECKING:
+    from scheduler.process import Scheduler
 
 log = logging.getLogger("leasing.serve")
 ROLES = ("api", "gateway", "scheduler", "node")
@@ -84,7 +75,10 @@ def serve(role: str, listen: str | None) -> None:
 
 
 def _part(role: str, settings: CoreSettings, stop: threading.Event) -> None:
+    # Each part loads its own code only: five processes start at once, and to load it all is most of a start.
     if role == "node":
+        from monitoring import node
+
         node.run(NodeSettings(), stop)
         return
     url = settings.database_url
@@ -98,10 +92,28 @@ def _part(role: str, settings: CoreSettings, stop: threading.Event) -> None:
         return
     made = sessions(create_engine(url, f"leasing-{role}", pool_size=20))
     if role == "gateway":
+        from api.gateway import server as gateway_server
+        from leasing.settings.gateway import GatewaySettings
+
         gateway_server.run(
             settings, GatewaySettings(), sessions=made, url=url, networks=[docker.network_pool], stop=stop
         )
         return
+    _api(url, settings, docker, made, stop)
+
+
+def _api(
+    url: str, settings: CoreSettings, docker: DockerSettings, made: Sessions, stop: threading.Event
+) -> None:
+    import web
+    from api import server as api_server
+    from api.app import create_app
+    from images.catalogue import load
+    from leasing.schema.cluster import EnvironmentOut
+    from leasing.settings.limits import LimitSettings
+    from leasing.settings.notify import NotifySettings
+    from monitoring import collector
+
     app = create_app(
         settings=settings,
         limits=LimitSettings(),
@@ -123,6 +135,12 @@ def _part(role: str, settings: CoreSettings, stop: threading.Event) -> None:
 
 
 def _scheduler(url: str, settings: CoreSettings, docker: DockerSettings) -> Scheduler:
+    from leasing.secrets import signing_key
+    from leasing.service import links, registries
+    from leasing.settings.scheduler import SchedulerSettings
+    from scheduler.delivery.postman import Keys
+    from scheduler.process import Scheduler
+
     made = sessions(create_engine(url, "leasing-scheduler-logins", pool_size=2))
     fernet = key(settings.secret_key_file())
 

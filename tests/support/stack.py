@@ -136,6 +136,9 @@ def running(settings: Mapping[str, str] | None = None) -> Iterator[Stack]:
         "LEASING_GATEWAY_PORT": str(free_port()),
         "LEASING_NODE_PORT": str(free_port()),
         "LEASING_SCHEDULER_ORPHAN_GRACE_SECONDS": "2",
+        # ready networks for one start at a time: for most tests more would be made and removed for nothing
+        "LEASING_WARM_SANDBOXES": "1",
+        "LEASING_WARM_SANDBOXES_MOST": "1",
         **(settings or {}),
     }
     stack = Stack(root, environment)
