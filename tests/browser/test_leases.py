@@ -175,7 +175,7 @@ def test_an_end_by_itself_is_told_without_a_reload(admin: Tab, small: Small) -> 
             "Time": ("30d", "the limit is 7d"),
             "Give back when idle": ("1s", "too short an idle time"),
             "Port": ("99999", "65535"),
-            "Workspace": ("No Way", "cannot be a name"),
+            "Workspace": ("No Way", "names no workspace"),
             "Variables": ("NVIDIA_VISIBLE_DEVICES=all", "platform's own"),
         },
         {
