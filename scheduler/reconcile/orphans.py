@@ -46,7 +46,7 @@ class Orphans:
         # containers first: a network with one in it cannot go
         for _, name in sorted(unowned, key=lambda key: key[1] in networks):
             if clock - self._since[node_id, name] >= self._grace and self._remove(
-                engine, name, name in networks
+                engine, name, container=name in containers, network=name in networks
             ):
                 removed.append(name)
         if removed:
@@ -82,12 +82,13 @@ class Orphans:
                 }
             )
 
-    def _remove(self, engine: Lifecycle, name: str, network: bool) -> bool:
+    def _remove(self, engine: Lifecycle, name: str, *, container: bool, network: bool) -> bool:
+        """Whether it is gone: a sandbox's container and its network have one name."""
         try:
-            if network:
-                engine.remove_network(name)
+            if container:
+                engine.remove(name, network=name if network else None)
             else:
-                engine.remove(name, network=None)
+                engine.remove_network(name)
         except EngineDown:
             raise
         except DriverError as error:

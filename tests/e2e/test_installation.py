@@ -245,7 +245,8 @@ def test_a_restore_brings_back_what_was_and_the_engine_follows(stack: Stack, tmp
     assert later not in stack.containers()
     assert call(stack, "/leases/later")["code"] == "not_found"
     assert len(on_the_engine(stack, "volume")) == 1, "a workspace outlives even that"
-    assert len(on_the_engine(stack, "network")) <= 2, "the lease's, and one that waits for the next"
+    # the lease's, and one that waits for the next; what waited before is of no row any more, and goes
+    until(lambda: len(on_the_engine(stack, "network")) <= 2, what="the end of networks that nobody knows")
 
 
 # -- upgrade -----------------------------------------------------------------------------------------------------------
@@ -296,7 +297,7 @@ def test_the_end_of_one_installation_leaves_the_other_alone(stack: Stack, neighb
     assert (state(neighbour) / "pg").exists()
 
     said = neighbour.lease("admin", "uninstall", "--yes").stdout
-    assert "1 container, 1 network" in said
+    assert re.search(r"[1-3] containers?, [12] networks?", said), "its lease's, and what waited for the next"
     assert "Kept people's workspaces: " in said
     assert "Kept the firewall rules: another installation uses them" in said
     assert "notes.txt" in said

@@ -143,7 +143,7 @@ def test_the_same_name_twice_is_refused_with_the_way_out(stack: Stack) -> None:
     stack.lease("up", "twin", *SMALL, *SLEEP)
     done = stack.lease("up", "twin", *SMALL, check=False)
     assert done.returncode == 1
-    assert "lease release twin" in done.stderr
+    assert "release or resume it: lease show twin" in done.stderr
 
 
 def test_an_unknown_image_ends_the_lease_saying_so(stack: Stack) -> None:

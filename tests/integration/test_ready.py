@@ -90,6 +90,17 @@ def test_sandboxes_are_made_once_and_no_more(cluster: Cluster) -> None:
     assert len(named(cluster)) == len(rows(cluster)) == 1, "what is not wanted any more goes"
 
 
+def test_one_that_no_row_knows_goes_with_its_network(cluster: Cluster) -> None:
+    """As after a backup from before it was made has been restored: both have one name."""
+    keep(cluster, sandboxes=1)
+    with cluster.sessions.begin() as session:
+        session.execute(sa.delete(Warm))
+    orphans = Orphans(cluster.sessions, cluster.installation, grace_seconds=0)
+    assert len(orphans.run_once(cluster.driver, cluster.node_id)) == 1
+    assert named(cluster) == set()
+    assert cluster.driver.networks(cluster.installation) == []
+
+
 def test_a_start_joins_a_sandbox_which_goes_with_its_run(cluster: Cluster) -> None:
     keep(cluster, sandboxes=1)
     (made,) = rows(cluster)
