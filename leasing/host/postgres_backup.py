@@ -16,6 +16,14 @@ from leasing.host.postgres_binaries import Binaries, clients_for
 
 # The schema goes first, so that nothing newer than the backup stays.
 _EMPTY = "DROP SCHEMA public CASCADE; CREATE SCHEMA public"
+# What waited for a lease may have been given to one since: used once, it must not be given away again.
+_SPENT = """
+    DO $$ BEGIN
+        IF to_regclass('public.warm') IS NOT NULL THEN
+            UPDATE public.warm SET state = 'spent' WHERE state IN ('making', 'ready');
+        END IF;
+    END $$
+"""
 
 
 def dump(url: str, target: Path) -> None:
@@ -55,7 +63,7 @@ def restore(url: str, source: Path, *, known: Collection[str] | None = None) -> 
             "--set=ON_ERROR_STOP=1",
             "--output=/dev/null",
         ]
-        _run(clients, "psql", [*options, "--command", _EMPTY, "--file", script], url)
+        _run(clients, "psql", [*options, "--command", _EMPTY, "--file", script, "--command", _SPENT], url)
 
 
 def _check(source: Path, revision: str | None, known: Collection[str]) -> None:

@@ -54,6 +54,22 @@ def test_restore_leaves_nothing_newer_than_the_backup(empty_database_url: str, t
     assert tables(empty_database_url) == {"kept": 100}
 
 
+def test_what_waited_for_a_lease_is_given_to_none_after_it(database_url: str, tmp_path: Path) -> None:
+    """Since the backup it may have been given away; what a run has stays that run's."""
+    execute(database_url, "INSERT INTO node (name, driver, address) VALUES ('local', 'docker', '')")
+    for state in ("making", "ready", "taken"):
+        execute(
+            database_url,
+            "INSERT INTO warm (node_id, role, state, container_id)"
+            f" SELECT id, 'sandbox', '{state}', '{state}' FROM node",
+        )
+    dump(database_url, tmp_path / "backup")
+    restore(database_url, tmp_path / "backup")
+    with psycopg.connect(database_url.replace("+psycopg", "")) as connection:
+        found = connection.execute("SELECT container_id, state FROM warm ORDER BY container_id").fetchall()
+    assert found == [("making", "spent"), ("ready", "spent"), ("taken", "taken")]
+
+
 def test_truncated_backup_changes_nothing(empty_database_url: str, tmp_path: Path) -> None:
     execute(empty_database_url, "CREATE TABLE kept AS SELECT md5(n::text) FROM generate_series(1, 5000) n")
     backup = tmp_path / "backup"
