@@ -265,7 +265,7 @@ def test_who_gives_way_is_told_for_whom_and_goes_to_rest(cluster: Cluster) -> No
     assert stopping.message == "it gives way to urgent (priority high)"
     event = events(cluster, victim)[-1]
     assert (event.kind, event.actor) == ("lease.stopping", "planner")
-    assert event.data == {"for": str(by.id), "name": "urgent"}
+    assert event.data == {"for": str(by.id), "name": "urgent", "reclaimed": "preempted"}
     before = len(events(cluster, victim))
     written(cluster, preempting(victim, by))
     assert len(events(cluster, victim)) == before
