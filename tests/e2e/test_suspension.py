@@ -38,7 +38,8 @@ def engine(nvml: FakeNvml) -> Iterator[SecondEngine]:
 
 @pytest.fixture
 def stack(engine: SecondEngine, nvml: FakeNvml) -> Iterator[Stack]:
-    settings = {"LEASING_LIMITS_DEVICES_PER_USER": "32"}
+    # no network waits for the next start, so that each there is is a lease's
+    settings = {"LEASING_LIMITS_DEVICES_PER_USER": "32", "LEASING_WARM_SANDBOXES": "0"}
     with running(engine.environment | nvml.environment() | settings) as made:
         until(lambda: len(made.json("admin", "devices", "ls")["items"]) == 8, what="the first report")
         made.lease("admin", "policy", "set", "house", "--protected", "0s")
