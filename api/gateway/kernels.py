@@ -76,7 +76,7 @@ class Kernels:
                 await asyncio.sleep(LOOK_SECONDS)
                 try:
                     await self.look(client)
-                except Exception:
+                except Exception:  # what one endpoint answers, or a database away, ends no later look
                     log.exception("endpoints were not asked for kernels")
 
     async def look(self, client: aiohttp.ClientSession) -> None:

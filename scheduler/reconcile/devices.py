@@ -40,7 +40,7 @@ SETTLED = timedelta(seconds=5)
 SIDE_BY_SIDE = 4
 
 RUNS = sa.text("""
-    SELECT lease.id AS lease_id, run.id AS run_id, generation, lease.device_fault, run.started_at,
+    SELECT lease.id AS lease_id, run.id AS run_id, generation, lease.device_fault, lease.preemptible, run.started_at,
         node.id AS node_id, node.driver, node.address,
         array_agg(device.uuid ORDER BY device.index) AS uuids,
         array_agg(device.health ORDER BY device.index) AS healths,
@@ -148,7 +148,7 @@ class LostDevices:
         if fault is None:
             return
         since = self._lost_since.get(run.run_id)
-        moves = since is not None and self._clock() - since >= self._grace
+        moves = run.preemptible and since is not None and self._clock() - since >= self._grace
         if fault == run.device_fault and not moves:
             return
         with self._sessions.begin() as session:
@@ -156,7 +156,7 @@ class LostDevices:
             if lease is None:
                 return
             device_faults.tell(session, lease, fault, actor=ACTOR)
-            if moves and lease.preemptible:
+            if moves:
                 device_faults.move_away(session, lease, actor=ACTOR, now=now(session))
 
     def _inside(self, run: Any) -> str | None:

@@ -28,7 +28,7 @@ class Images:
     def find_image(self, reference: str) -> Image | None:
         with self._connection.call() as client:
             try:
-                return convert.image(_inspect(client, reference))
+                return convert.image(inspect(client, reference))
             except ImageNotFound:
                 return None
             except APIError as error:
@@ -46,7 +46,7 @@ class Images:
                 ),
                 _Pull(progress),
             )
-            return convert.image(_inspect(client, reference))
+            return convert.image(inspect(client, reference))
 
     def build_image(
         self,
@@ -72,13 +72,13 @@ class Images:
                 ),
                 _Build(progress),
             )
-            return convert.image(_inspect(client, tag))
+            return convert.image(inspect(client, tag))
 
     def import_image(self, tarball: Path, *, tag: str, changes: Sequence[str] = ()) -> Image:
         repository, version = parse_repository_tag(tag)
         with self._connection.call() as client:
             client.import_image(str(tarball), repository=repository, tag=version, changes=list(changes))
-            return convert.image(_inspect(client, tag))
+            return convert.image(inspect(client, tag))
 
     def images(self) -> list[Image]:
         with self._connection.call() as client:
@@ -97,7 +97,8 @@ class Images:
             return True
 
 
-def _inspect(client: docker.APIClient, reference: str) -> Any:
+def inspect(client: docker.APIClient, reference: str) -> Any:
+    """What the engine says of an image. Raises docker's `ImageNotFound`."""
     return client.inspect_image(reference)  # type: ignore[no-untyped-call]  # the stubs leave it out
 
 

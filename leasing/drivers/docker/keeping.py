@@ -14,6 +14,7 @@ from docker.utils import parse_repository_tag
 from leasing.drivers.docker import convert
 from leasing.drivers.docker.connection import Connection
 from leasing.drivers.docker.errors import translated
+from leasing.drivers.docker.images import inspect
 from leasing.drivers.protocol import LABEL_COMMITS, LABEL_INSTALLATION, LABEL_ROLE, Image
 from leasing.errors import ImageNotFound
 
@@ -68,7 +69,7 @@ class Keeping:
             for line in client.load_image(archive):  # type: ignore[no-untyped-call]  # the stubs leave it out
                 if "error" in line:
                     raise translated(str(line["error"]))
-            return convert.image(_inspect(client, tag))
+            return convert.image(inspect(client, tag))
 
     def written_bytes(self, container_id: str) -> int:
         with self._connection.fresh(COPY_SECONDS) as client:
@@ -80,13 +81,13 @@ class Keeping:
 def _facts(client: docker.APIClient, container_id: str) -> tuple[Any, Mapping[str, Any]]:
     """What the engine says of the container, and its image's configuration. Raises `ContainerGone`."""
     facts = client.inspect_container(container_id)
-    return facts, _inspect(client, facts["Image"])["Config"]
+    return facts, inspect(client, facts["Image"])["Config"]
 
 
 def _commit(client: docker.APIClient, container_id: str, tag: str, config: Mapping[str, Any]) -> Image:
     repository, version = parse_repository_tag(tag)
     client.commit(container_id, repository=repository, tag=version, conf=dict(config))
-    return convert.image(_inspect(client, tag))
+    return convert.image(inspect(client, tag))
 
 
 def _config(
@@ -111,14 +112,10 @@ def _config(
 
 def _find(client: docker.APIClient, tag: str) -> Image | None:
     with contextlib.suppress(NotFound):
-        return convert.image(_inspect(client, tag))
+        return convert.image(inspect(client, tag))
     return None
 
 
 def _remove(client: docker.APIClient, name: str) -> None:
     with contextlib.suppress(NotFound):
         client.remove_container(name, v=True, force=True)
-
-
-def _inspect(client: docker.APIClient, reference: str) -> Any:
-    return client.inspect_image(reference)  # type: ignore[no-untyped-call]  # the stubs leave it out

@@ -8,7 +8,7 @@ import signal
 import socket
 import struct
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Self
 
 from docker.errors import DockerException
 
@@ -53,14 +53,13 @@ class Streams:
         return stream
 
 
-class LogStream:
-    """A container's output, both streams in the order in which they came."""
+class Chunks:
+    """What an engine sends piece by piece, its errors translated; iterated once."""
 
-    def __init__(self, connection: Connection, stream: Any) -> None:
-        self._connection = connection
-        self._stream = stream
+    _connection: Connection
+    _stream: Any
 
-    def __iter__(self) -> LogStream:
+    def __iter__(self) -> Self:
         return self
 
     def __next__(self) -> bytes:
@@ -69,6 +68,14 @@ class LogStream:
         if chunk is None:
             raise StopIteration
         return chunk
+
+
+class LogStream(Chunks):
+    """A container's output, both streams in the order in which they came."""
+
+    def __init__(self, connection: Connection, stream: Any) -> None:
+        self._connection = connection
+        self._stream = stream
 
     def close(self) -> None:
         """End it, whichever thread is waiting for more."""

@@ -18,8 +18,10 @@ from docker.types import Mount as DockerMount
 
 from leasing.drivers.docker import loops
 from leasing.drivers.docker.connection import Connection
-from leasing.drivers.docker.errors import engine_errors, translated
+from leasing.drivers.docker.errors import translated
+from leasing.drivers.docker.images import inspect
 from leasing.drivers.docker.loops import LINKS, Loops
+from leasing.drivers.docker.streams import Chunks
 from leasing.drivers.protocol import BUILDER, LABEL_INSTALLATION, LABEL_ROLE
 from leasing.errors import DriverError, FilesGone
 
@@ -140,7 +142,7 @@ class Volumes:
         return {name: sizes[name] for name in names if sizes.get(name, -1) >= 0}
 
 
-class Archive:
+class Archive(Chunks):
     """What is in a volume, as a tar; iterated once. Nothing of it is held in memory, and its helper goes at the end."""
 
     def __init__(self, connection: Connection, container: str) -> None:
@@ -161,16 +163,6 @@ class Archive:
         except BaseException:
             self.close()
             raise
-
-    def __iter__(self) -> Archive:
-        return self
-
-    def __next__(self) -> bytes:
-        with engine_errors(self._connection.address):
-            chunk: bytes | None = next(self._stream, None)
-        if chunk is None:
-            raise StopIteration
-        return chunk
 
     def close(self) -> None:
         """End it, whichever thread is waiting for more: first the reading, for the engine does not let go before."""
@@ -220,7 +212,7 @@ def _measured(folder: Path) -> int | None:
 
 def _ensure_empty_image(client: docker.APIClient) -> None:
     try:
-        client.inspect_image(EMPTY)  # type: ignore[no-untyped-call]  # the stubs leave it out
+        inspect(client, EMPTY)
     except ImageNotFound:
         empty = io.BytesIO()
         tarfile.open(fileobj=empty, mode="w").close()
