@@ -1,4 +1,4 @@
-"""The way to PostgreSQL: engine, sessions, migration, and waiting for its notifications."""
+"""The way to PostgreSQL: engine, sessions, and waiting for its notifications."""
 
 from __future__ import annotations
 
@@ -7,19 +7,13 @@ import threading
 import time
 from collections.abc import Iterator
 from datetime import datetime
-from pathlib import Path
 from typing import cast
 
 import psycopg
 import sqlalchemy as sa
-from alembic import command
-from alembic.config import Config
-from alembic.script import ScriptDirectory
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.orm import Session, sessionmaker
 from sqlalchemy.pool import ConnectionPoolEntry, PoolProxiedConnection
-
-ROOT = Path(__file__).resolve().parent.parent
 
 EVENTS = "leasing_event"
 """Channel on which every inserted event is announced, as `<lease id or ->:<kind>`. A hint, never the truth."""
@@ -95,13 +89,6 @@ def now(session: Session) -> datetime:
     return found
 
 
-def migrate(url: str) -> None:
-    """Bring the schema to this version; one process at a time, others wait for it."""
-    config = _configuration()
-    config.attributes["url"] = driver_url(url)
-    command.upgrade(config, "head")
-
-
 class Listener:
     """Waits for notifications on its own connection, and hands each payload on.
 
@@ -134,21 +121,3 @@ class Listener:
                                 yield note.payload
             except psycopg.OperationalError:
                 self._stop.wait(0.5)
-
-
-def schema_head() -> str:
-    """The schema this version of the code is written for."""
-    head = migrations().get_current_head()
-    assert head is not None, "there is at least one migration"
-    return head
-
-
-def migrations() -> ScriptDirectory:
-    """Every migration that this version of the code has."""
-    return ScriptDirectory.from_config(_configuration())
-
-
-def _configuration() -> Config:
-    config = Config(str(ROOT / "alembic.ini"))
-    config.set_main_option("script_location", str(ROOT / "migrations"))
-    return config

@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import functools
 import hmac
 from datetime import timedelta
 
 import sqlalchemy as sa
-from alembic.runtime.migration import MigrationContext
 from fastapi import APIRouter, Depends, Request
 from fastapi.responses import PlainTextResponse, Response
 
 from api.deps import Core, Unit, secret_of, signed_in
 from api.openapi import OPEN
-from leasing.database import now, schema_head
+from leasing.database import now
 from leasing.errors import NotAllowed, Unavailable
 from leasing.model import Node, NodeUsage
 from leasing.service import parts
 
 router = APIRouter(tags=["health"])
 SCHEDULER_WITHIN = timedelta(seconds=15)
-head = functools.cache(schema_head)  # reads every migration
 
 
 @router.get("/healthz", summary="The process is up", openapi_extra=OPEN)
@@ -31,9 +28,13 @@ def healthz() -> dict[str, str]:
 @router.get("/readyz", summary="Leases can be asked for and will be served", openapi_extra=OPEN)
 def readyz(unit: Unit) -> dict[str, str]:
     """Raises `Unavailable` naming what is missing."""
-    at = MigrationContext.configure(unit.connection()).get_current_heads()
-    if at != (head(),):
-        raise Unavailable(f"The database is at {', '.join(at) or 'no'} schema; this version needs {head()}.")
+    from leasing.migrating import at, schema_head  # noqa: PLC0415 - Alembic takes long to load
+
+    found, needed = at(unit.connection()), schema_head()
+    if found != (needed,):
+        raise Unavailable(
+            f"The database is at {', '.join(found) or 'no'} schema; this version needs {needed}."
+        )
     if not parts.alive(unit, "scheduler", within=SCHEDULER_WITHIN, now=now(unit)):
         raise Unavailable(f"No scheduler was heard for {SCHEDULER_WITHIN.seconds} s: leases would wait.")
     if not unit.execute(sa.select(sa.exists().where(NodeUsage.cpus_millis > 0))).scalar_one():

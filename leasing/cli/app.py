@@ -86,7 +86,7 @@ def main() -> None:
     # pygments, which takes longer than all that a short command does.
     sys.modules.setdefault("httpx._main", None)  # type: ignore[arg-type]  # what import takes for "there is none"
     code = execute(sys.argv[1:])
-    if "leasing.cli.serve" in sys.modules:
+    if "leasing.cli.part" in sys.modules:  # a server's process has things to end in order
         sys.exit(code)
     # All is closed by now. For the interpreter to take apart what it loaded is a tenth of what a short command takes.
     with suppress(BrokenPipeError):

@@ -1,7 +1,5 @@
-"""`lease serve`: the composition root, the one place that knows every part.
-
-Without a role it is the whole platform on one machine: the database, migrations, then each part as a process of its own
-that is started again when it dies. With a role it is that part.
+"""`lease serve`: the whole platform on one machine: the database, migrations, then each part as a process of its own
+that is started again when it dies. With `leasing.cli.part`, which is one of them, it is the composition root.
 """
 
 from __future__ import annotations
@@ -9,185 +7,44 @@ from __future__ import annotations
 import logging
 import os
 import secrets as random
-import signal
 import socket
 import sys
 import threading
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import httpx
 from sqlalchemy.orm import Session
 
 from api import certificate
 from leasing import __version__
-from leasing.database import Sessions, create_engine, migrate, plain_url, sessions
+from leasing.cli.part import ROLES
+from leasing.database import create_engine, plain_url, sessions
 from leasing.database import now as database_now
 from leasing.drivers.docker import DockerDriver
-from leasing.drivers.protocol import Driver, RegistryLogin
 from leasing.errors import DriverError, HostError, Invalid, NotSignedIn
 from leasing.host import engine as container_engine
-from leasing.host import firewall, firewall_use, listening, revisions
+from leasing.host import listening, revisions
 from leasing.host.postgres import Postgres, running_url
 from leasing.host.reviver import Reviver
 from leasing.host.supervisor import Child, Supervisor
+from leasing.migrating import migrate
 from leasing.model import TokenKind
 from leasing.sdk import credentials
 from leasing.secrets import key
 from leasing.service import cluster, installation, people
 from leasing.settings.core import CoreSettings
 from leasing.settings.docker import DockerSettings
-from leasing.settings.firewall import FirewallSettings
 from leasing.settings.node import NodeSettings
 
-if TYPE_CHECKING:
-    from scheduler.process import Scheduler
-
 log = logging.getLogger("leasing.serve")
-ROLES = ("api", "gateway", "scheduler", "node")
 LOCAL = "local"
 READY_SECONDS = 60.0
 STOP_SECONDS = 10.0
 
 
-def serve(role: str, listen: str | None) -> None:
-    """Until SIGTERM or Ctrl-C. Raises `HostError`, `Invalid`."""
-    if listen is not None:
-        os.environ["LEASING_LISTEN"] = listen
-    settings = CoreSettings()
-    logging.basicConfig(
-        level=settings.log_level,
-        format=f"%(asctime)s %(levelname)s {role} %(name)s: %(message)s",
-        stream=sys.stderr,
-    )
-    for chatty in ("httpx", "httpcore", "apscheduler", "alembic", "urllib3", "docker"):
-        logging.getLogger(chatty).setLevel(logging.WARNING)
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
-    if role == "all":
-        _everything(settings, stop)
-    elif role in ROLES:
-        _part(role, settings, stop)
-    else:
-        raise HostError(f"There is no role {role!r}.", hint=f"Roles: all, {', '.join(ROLES)}.")
-
-
-def _part(role: str, settings: CoreSettings, stop: threading.Event) -> None:
-    # Each part loads its own code only: five processes start at once, and to load it all is most of a start.
-    if role == "node":
-        from monitoring import node
-
-        node.run(NodeSettings(), stop)
-        return
-    url = settings.database_url
-    if url is None:
-        raise HostError(f"The {role} needs a database.", hint="Set LEASING_DATABASE_URL, or run: lease serve")
-    docker = DockerSettings()
-    if role == "scheduler":
-        with firewall_use.relying():
-            _guard()  # what runs already may have lost its rules with the machine's last start
-            _scheduler(url, settings, docker).run(stop)
-        return
-    made = sessions(create_engine(url, f"leasing-{role}", pool_size=20))
-    if role == "gateway":
-        from api.gateway import server as gateway_server
-        from leasing.settings.gateway import GatewaySettings
-
-        gateway_server.run(
-            settings, GatewaySettings(), sessions=made, url=url, networks=[docker.network_pool], stop=stop
-        )
-        return
-    _api(url, settings, docker, made, stop)
-
-
-def _api(
-    url: str, settings: CoreSettings, docker: DockerSettings, made: Sessions, stop: threading.Event
-) -> None:
-    import web
-    from api import server as api_server
-    from api.app import create_app
-    from images.catalogue import load
-    from leasing.schema.cluster import EnvironmentOut
-    from leasing.settings.limits import LimitSettings
-    from leasing.settings.notify import NotifySettings
-    from monitoring import collector
-
-    app = create_app(
-        settings=settings,
-        limits=LimitSettings(),
-        sessions=made,
-        url=url,
-        connect=_Drivers(docker).connect,
-        metrics=collector.render,
-        notify=NotifySettings(),
-        catalogue=[
-            EnvironmentOut(
-                name=one.name, title=one.title, description=one.description, reference=one.reference, ready=False,
-                port=one.port,
-            )
-            for one in load().values()
-        ],
-    )  # fmt: skip
-    web.mount(app)
-    api_server.run(app, settings, made, stop)
-
-
-def _scheduler(url: str, settings: CoreSettings, docker: DockerSettings) -> Scheduler:
-    from leasing.secrets import signing_key
-    from leasing.service import links, registries
-    from leasing.settings.scheduler import SchedulerSettings
-    from scheduler.delivery.postman import Keys
-    from scheduler.process import Scheduler
-
-    made = sessions(create_engine(url, "leasing-scheduler-logins", pool_size=2))
-    fernet = key(settings.secret_key_file())
-
-    def login(reference: str) -> RegistryLogin | None:
-        with made() as session:
-            return registries.login_for(session, reference, fernet)
-
-    return Scheduler(
-        url,
-        connect=_Drivers(docker).connect,
-        logins=login,
-        settings=SchedulerSettings(),
-        docker=docker,
-        guard=_guard,
-        pages=settings.url,
-        keys=Keys(fernet, signing_key(settings.secret_key_file(), links.PURPOSE)),
-    )
-
-
-def _guard() -> None:
-    """An engine's restart may take the rules away: they are looked at every minute."""
-    found = firewall.ensure(FirewallSettings())
-    if found.state is not firewall.State.APPLIED:
-        log.warning("firewall not in place state=%s detail=%s", found.state, found.detail)
-
-
-class _Drivers:
-    """Opens each engine once; thread-safe."""
-
-    def __init__(self, docker: DockerSettings) -> None:
-        self._docker = docker
-        self._lock = threading.Lock()
-        self._open: dict[tuple[str, str], Driver] = {}
-
-    def connect(self, driver: str, address: str) -> Driver:
-        if driver != "docker":
-            raise HostError(f"There is no driver {driver!r}.")
-        with self._lock:
-            found = self._open.get((driver, address))
-            if found is None:
-                found = self._open[driver, address] = DockerDriver(
-                    address or self._docker.address, self._docker
-                )
-            return found
-
-
-def _everything(settings: CoreSettings, stop: threading.Event) -> None:
+def serve(settings: CoreSettings, stop: threading.Event) -> None:
+    """Until `stop`. Raises `HostError`, `Invalid`."""
     certificate.check(settings)
     _make_room(settings)
     if settings.database_url is not None or running_url(settings.state_dir) is None:

@@ -21,9 +21,35 @@ def serve(
     listen: str | None = typer.Option(None, help="Address to listen on; anything but loopback brings TLS."),
 ) -> None:
     """Run the platform on this machine."""
-    from leasing.cli.serve import serve as run  # lazy: loads every part
+    import logging  # lazy, as are those below: only servers need them
+    import os
+    import signal
+    import sys
+    import threading
 
-    run(role, listen)
+    from leasing.settings.core import CoreSettings
+
+    if listen is not None:
+        os.environ["LEASING_LISTEN"] = listen
+    settings = CoreSettings()
+    logging.basicConfig(
+        level=settings.log_level,
+        format=f"%(asctime)s %(levelname)s {role} %(name)s: %(message)s",
+        stream=sys.stderr,
+    )
+    for chatty in ("httpx", "httpcore", "apscheduler", "alembic", "urllib3", "docker"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    if role == "all":
+        from leasing.cli import serve as platform
+
+        platform.serve(settings, stop)
+    else:
+        from leasing.cli import part
+
+        part.serve(role, settings, stop)
 
 
 def backup(path: str = typer.Argument(help="File to write.")) -> None:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from alembic.runtime.migration import MigrationContext
-
-from leasing.database import create_engine, migrations
+from leasing.database import create_engine
 from leasing.errors import HostError
+from leasing.migrating import at, migrations
 
 
 def known() -> frozenset[str]:
@@ -18,10 +17,10 @@ def check(url: str) -> None:
     engine = create_engine(url, "leasing-revisions", pool_size=1)
     try:
         with engine.connect() as connection:
-            at = MigrationContext.configure(connection).get_current_heads()
+            found = at(connection)
     finally:
         engine.dispose()
-    if newer := set(at) - known():
+    if newer := set(found) - known():
         raise HostError(
             f"The database was made by a newer version (its schema is {', '.join(sorted(newer))}).",
             hint="Start that version again, or restore a backup that this one wrote: lease admin restore FILE",

@@ -24,9 +24,10 @@ import psycopg
 import sqlalchemy as sa
 from psycopg import sql
 
-from leasing.database import migrate, now, plain_url
+from leasing.database import now, plain_url
 from leasing.drivers.fake import FakeDriver
 from leasing.host.postgres import OwnPostgres
+from leasing.migrating import migrate
 from leasing.model import Device, TokenKind
 from leasing.service import people
 from leasing.settings.docker import DockerSettings

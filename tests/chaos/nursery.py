@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import importlib
 import json
 import os
 import select
@@ -21,6 +22,14 @@ from pathlib import Path
 
 POOLS = "CHAOS_POOLS"
 """In a part's environment: engine address -> the pool of its networks, as JSON."""
+
+LOADED = (
+    "tests.chaos.part",
+    *("api.server", "api.app", "web", "images.catalogue", "monitoring.collector"),
+    *("api.gateway.server", "scheduler.process", "scheduler.delivery.postman", "monitoring.node"),
+    *("leasing.drivers.docker", "leasing.migrating", "leasing.host.firewall", "leasing.service.registries"),
+)
+"""All that any part loads when it starts, loaded before the first fork."""
 
 
 class Part:
@@ -84,8 +93,8 @@ class Nursery:
 
 
 def _serve_wishes() -> None:
-    from leasing.cli import serve  # everything that any part needs, loaded before the first fork
-
+    for module in LOADED:
+        importlib.import_module(module)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for the dead
     parent = os.getpid()
@@ -97,11 +106,11 @@ def _serve_wishes() -> None:
             ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
             if os.getppid() != parent:
                 os._exit(1)
-            _become(serve, wish)
+            _become(wish)
         print(pid, flush=True)
 
 
-def _become(serve: object, wish: dict[str, object]) -> None:
+def _become(wish: dict[str, object]) -> None:
     """Be that part until the end, and never come back."""
     code = 1
     try:

@@ -6,7 +6,7 @@ import json
 import os
 import threading
 
-from leasing.cli import serve
+from leasing.cli import part, server
 from leasing.drivers.docker import DockerDriver
 from leasing.drivers.protocol import Driver
 from leasing.settings.docker import DockerSettings
@@ -33,6 +33,6 @@ class Drivers:
 
 def run(role: str) -> None:
     """Until it is told to stop, or killed."""
-    serve._Drivers = Drivers  # type: ignore[assignment,misc]  # the same two methods
-    serve._guard = lambda: None  # the machine's firewall is not a test's to change
-    serve.serve(role, None)
+    part.Drivers = Drivers  # type: ignore[assignment,misc]  # the same two methods
+    part.guard = lambda: None  # the machine's firewall is not a test's to change
+    server.serve(role, None)

@@ -14,10 +14,11 @@ from uuid import UUID
 import httpx
 import psycopg
 
-from leasing.database import create_engine, driver_url, migrate, plain_url, sessions
+from leasing.database import create_engine, driver_url, plain_url, sessions
 from leasing.drivers.docker import DockerDriver
 from leasing.errors import HostError
 from leasing.host.postgres import OwnPostgres
+from leasing.migrating import migrate
 from leasing.model import Policy, TokenKind
 from leasing.secrets import key
 from leasing.service import cluster, installation, people

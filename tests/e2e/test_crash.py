@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 
 import pytest
 import sqlalchemy as sa
 
-from leasing.database import now
 from leasing.model import Allocation, Event, Lease, Run
 from leasing.settings.scheduler import SchedulerSettings
 from leasing.states import LeaseState
 from scheduler.reconcile import kept, notices
 from scheduler.reconcile.orphans import Orphans
 from tests.support.cluster import Cluster, on_docker
+from tests.support.crashing import killed_around
 from tests.support.images import BUSYBOX
 
 pytestmark = [pytest.mark.docker, pytest.mark.xdist_group("docker")]
@@ -38,17 +35,6 @@ def cluster(database_url: str) -> Iterator[Cluster]:
         database_url, SchedulerSettings(retry_seconds=0.01, stop_grace_seconds=1), devices=2
     ) as made:
         yield made
-
-
-def killed_around(cluster: Cluster, method: str, when: str) -> None:
-    """A scheduler ran until it did that; afterwards its claims are as old as a successor would wait for."""
-    command = [sys.executable, "-m", "tests.support.crashing", cluster.url, method, when]
-    # a call of the engine that is for nobody's lease would be its last
-    environment = {**os.environ, "LEASING_WARM_SANDBOXES": "0"}
-    done = subprocess.run(command, timeout=60, check=False, env=environment)
-    assert done.returncode == -signal.SIGKILL
-    with cluster.sessions.begin() as session:
-        session.execute(sa.update(Lease).values(claim_until=now(session)))
 
 
 def on_engine(cluster: Cluster) -> tuple[list[tuple[str, str]], list[str]]:

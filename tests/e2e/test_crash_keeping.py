@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 
 import pytest
-import sqlalchemy as sa
 
-from leasing.database import now
 from leasing.model import Lease
 from leasing.settings.scheduler import SchedulerSettings
 from scheduler.reconcile import flattening, kept
 from scheduler.reconcile.orphans import Orphans
 from tests.support.cluster import Cluster, on_docker
+from tests.support.crashing import killed_around
 from tests.support.images import BUSYBOX
 from tests.support.resting import events_of
 
@@ -30,15 +25,6 @@ def cluster(database_url: str) -> Iterator[Cluster]:
     settings = SchedulerSettings(retry_seconds=0.01, stop_grace_seconds=1, flatten_after=1)
     with on_docker(database_url, settings) as made:
         yield made
-
-
-def killed_around(cluster: Cluster, method: str, when: str) -> None:
-    command = [sys.executable, "-m", "tests.support.crashing", cluster.url, method, when]
-    settings = {"LEASING_WARM_SANDBOXES": "0", "LEASING_SCHEDULER_FLATTEN_AFTER": "1"}
-    done = subprocess.run(command, timeout=60, check=False, env=os.environ | settings)
-    assert done.returncode == -signal.SIGKILL
-    with cluster.sessions.begin() as session:
-        session.execute(sa.update(Lease).values(claim_until=now(session)))
 
 
 def on_engine(cluster: Cluster) -> tuple[list[str], int]:
@@ -63,7 +49,7 @@ def test_files_that_were_being_made_one_layer_are_all_there(cluster: Cluster, me
     engine.write_file(cluster.container(lease.id), FILE, b"weights")
     cluster.suspend(lease.id)
     cluster.work()
-    killed_around(cluster, method, when)
+    killed_around(cluster, method, when, scheduler_flatten_after=1)
 
     assert on_engine(cluster)[0] == [cluster.container(lease.id)], "what it was made with is gone"
     facts = engine.probe()
@@ -86,7 +72,7 @@ def test_its_own_command_is_run_again_by_the_next(cluster: Cluster) -> None:
     save = ["sh", "-c", f"mkdir -p /tmp && echo saved >> {FILE}"]
     lease = cluster.run(image=BUSYBOX, cpus="0.1", command=["sleep", "600"], on_suspend=save)
     cluster.suspend(lease.id)
-    killed_around(cluster, "exec_start", "after")
+    killed_around(cluster, "exec_start", "after", scheduler_flatten_after=1)
     cluster.work()
     assert cluster.lease(lease.id).state == "suspended"
     saved = [message for kind, message in events_of(cluster, lease) if kind == "lease.saved"]

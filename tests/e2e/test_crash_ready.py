@@ -3,10 +3,6 @@ nothing is left behind."""
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from datetime import timedelta
 
@@ -25,6 +21,7 @@ from scheduler.reconcile.foreseen import Foreseen
 from scheduler.reconcile.orphans import Orphans
 from scheduler.reconcile.warm import MAKING_SECONDS, Keeper
 from tests.support.cluster import Cluster, on_docker
+from tests.support.crashing import killed_around
 from tests.support.images import BUSYBOX
 from tests.support.stack import until
 
@@ -39,16 +36,11 @@ def cluster(database_url: str) -> Iterator[Cluster]:
         yield made
 
 
-def killed_around(cluster: Cluster, method: str, when: str, *, sandboxes: int) -> None:
-    """A scheduler ran until it did that; what it claimed or was making is as old as a successor would wait for."""
-    command = [sys.executable, "-m", "tests.support.crashing", cluster.url, method, when]
-    environment = {**os.environ, "LEASING_WARM_SANDBOXES": str(sandboxes)}
-    done = subprocess.run(command, timeout=60, check=False, env=environment)
-    assert done.returncode == -signal.SIGKILL
+def killed_keeping(cluster: Cluster, method: str, when: str, *, sandboxes: int) -> None:
+    """It was killed there; what it was making is as old, too, as a successor would wait for."""
+    killed_around(cluster, method, when, warm_sandboxes=sandboxes)
     with cluster.sessions.begin() as session:
-        moment = now(session)
-        session.execute(sa.update(Lease).values(claim_until=moment))
-        long_ago = moment - timedelta(seconds=MAKING_SECONDS + 1)
+        long_ago = now(session) - timedelta(seconds=MAKING_SECONDS + 1)
         session.execute(sa.update(Warm).where(Warm.state == "making").values(created_at=long_ago))
 
 
@@ -99,7 +91,7 @@ def check_started_once(cluster: Cluster, lease: Lease) -> None:
     ("method", "when"), [("create_network", "after"), ("start", "before"), ("start", "after")]
 )
 def test_a_sandbox_cut_short_is_replaced_by_a_whole_one(cluster: Cluster, method: str, when: str) -> None:
-    killed_around(cluster, method, when, sandboxes=1)
+    killed_keeping(cluster, method, when, sandboxes=1)
     keep(cluster, 1)
     with cluster.sessions() as session:
         (made,) = session.execute(sa.select(Warm)).scalars()
@@ -114,7 +106,7 @@ def test_a_start_in_a_sandbox_cut_short_is_finished_in_the_same(
     keep(cluster, 1)
     sandboxes = named(cluster)
     lease = cluster.ask(image=BUSYBOX, cpus="0.1", gpu="0", command=SAYS)
-    killed_around(cluster, method, when, sandboxes=1)
+    killed_keeping(cluster, method, when, sandboxes=1)
     cluster.plan()
     cluster.work()
     check_started_once(cluster, lease)
@@ -134,7 +126,7 @@ def test_a_hand_over_cut_short_is_finished_and_given_to_nobody_else(
     keep(cluster, 0)
     (network,) = named(cluster)
     first = cluster.ask(image=BUSYBOX, cpus="0.1", gpu="0", command=SAYS)
-    killed_around(cluster, method, when, sandboxes=0)
+    killed_keeping(cluster, method, when, sandboxes=0)
     second = cluster.ask(image=BUSYBOX, cpus="0.1", gpu="0", command=SAYS)
     cluster.plan()
     cluster.work()

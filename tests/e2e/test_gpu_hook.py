@@ -213,8 +213,12 @@ def test_who_takes_more_than_their_part_is_warned_and_stopped_whoever_started_it
     (held,) = stack.json("show", "greedy")["devices"]
     container = engine.docker("ps", "-q", "--filter", "label=leasing.name=greedy").strip()
     engine.docker("exec", "-d", container, "sleep", "500")
-    listed = engine.docker("top", container, "-o", "pid,args").splitlines()
-    pid = next(int(line.split()[0]) for line in listed if line.endswith("sleep 500"))
+
+    def started() -> int | None:  # a detached exec answers before its program runs
+        listed = engine.docker("top", container, "-o", "pid,args").splitlines()
+        return next((int(line.split()[0]) for line in listed if line.endswith("sleep 500")), None)
+
+    pid = until(started, what="the process that nobody asked the platform for")
     try:
         nvml.change(held["uuid"], processes=((pid, 30 * GIB),))
         warned = until(lambda: stack.json("show", "greedy")["warning"], what="the warning")

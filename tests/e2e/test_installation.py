@@ -19,10 +19,11 @@ from alembic.config import Config
 
 from leasing.cli import host
 from leasing.cli import serve as platform
-from leasing.database import ROOT, create_engine, driver_url, sessions
+from leasing.database import create_engine, driver_url, sessions
 from leasing.errors import HostError
 from leasing.host import firewall_use, listening
 from leasing.host.postgres import Postgres, running_url
+from leasing.migrating import ROOT
 from leasing.secrets import key
 from leasing.service import registries
 from leasing.settings.core import CoreSettings

@@ -15,8 +15,9 @@ from leasing.service import workspaces
 from leasing.settings.scheduler import SchedulerSettings
 from leasing.states import LeaseState
 from scheduler.reconcile.workspaces import Workspaces
-from tests.e2e.test_crash import SLEEP, killed_around
+from tests.e2e.test_crash import SLEEP
 from tests.support.cluster import Cluster, on_docker
+from tests.support.crashing import killed_around
 from tests.support.images import BUSYBOX
 
 pytestmark = [pytest.mark.docker, pytest.mark.xdist_group("docker")]

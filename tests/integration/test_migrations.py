@@ -12,7 +12,8 @@ from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 
-from leasing.database import ROOT, create_engine, migrate, schema_head
+from leasing.database import create_engine
+from leasing.migrating import ROOT, migrate, schema_head
 
 
 def config(url: str) -> Config:
@@ -50,7 +51,7 @@ def test_each_file_is_dated_and_follows_one_other() -> None:
 
 
 def test_of_processes_that_migrate_at_once_one_does_and_the_others_wait(empty_database_url: str) -> None:
-    code = f"from leasing.database import migrate; migrate({empty_database_url!r})"
+    code = f"from leasing.migrating import migrate; migrate({empty_database_url!r})"
     running = [subprocess.Popen([sys.executable, "-c", code]) for _ in range(3)]
     assert [one.wait(60) for one in running] == [0, 0, 0]
     assert at(empty_database_url) == schema_head()

@@ -212,7 +212,8 @@ def test_who_hangs_up_leaves_no_helper_and_no_claim(cluster: Cluster, tmp_path: 
     with served(cluster, tmp_path) as api, api.client(token(cluster, cluster.ada)) as ada:
         with ada.stream("GET", "/workspaces/data/export") as answer:
             assert answer.status_code == 200
-            assert next(answer.iter_bytes())
+            pieces = answer.iter_bytes()  # held: letting go of it hangs up
+            assert next(pieces)
             assert len(cluster.driver.helpers) == 1
             sweeper = Orphans(cluster.sessions, cluster.installation, 0)
             assert sweeper.run_once(cluster.driver, cluster.node_id) == [], "it is somebody's"

@@ -1,26 +1,55 @@
-"""A scheduler that is killed at one point: `python -m tests.support.crashing DATABASE METHOD before|after`.
+"""A scheduler that is killed at one point, as hard as `kill -9` does it: nothing is flushed, released or said.
 
-METHOD is the call of the Engine API around which it dies, as hard as `kill -9` does it: nothing is flushed, released
-or said.
+It is a process of its own, forked from a server that has loaded the scheduler's code once: most of what a new Python
+would take is loading.
 """
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
-import sys
 import threading
 from typing import Any
 
 import docker
+import sqlalchemy as sa
 
+from leasing.database import now
 from leasing.drivers.docker import DockerDriver
+from leasing.model import Lease
 from leasing.settings.docker import DockerSettings
 from leasing.settings.scheduler import SchedulerSettings
 from scheduler.process import Scheduler
+from tests.support.cluster import Cluster
+
+FORKS = multiprocessing.get_context("forkserver")
+FORKS.set_forkserver_preload([__name__])
+WITHIN_SECONDS = 60
 
 
-def main(url: str, method: str, when: str) -> None:
+def killed_around(cluster: Cluster, method: str, when: str, **settings: object) -> None:
+    """A scheduler ran until just before, or just after, it called that method of the Engine API; afterwards its claims
+    are as old as a successor would wait for. `settings` are of LEASING_*, in lower case; no sandboxes are made ready
+    unless they say so, for a call of the engine that is for nobody's lease would be its last."""
+    environment = {
+        f"LEASING_{name.upper()}": str(value) for name, value in ({"warm_sandboxes": 0} | settings).items()
+    }
+    process = FORKS.Process(target=_main, args=(cluster.url, method, when, environment))
+    process.start()
+    process.join(WITHIN_SECONDS)
+    lives = process.exitcode is None
+    process.kill()
+    process.join()
+    assert not lives, f"it never called {method}"
+    assert process.exitcode == -signal.SIGKILL
+    process.close()
+    with cluster.sessions.begin() as session:
+        session.execute(sa.update(Lease).values(claim_until=now(session)))
+
+
+def _main(url: str, method: str, when: str, environment: dict[str, str]) -> None:
+    os.environ.update(environment)
     original = getattr(docker.APIClient, method)
 
     def deadly(self: docker.APIClient, *arguments: Any, **options: Any) -> Any:
@@ -30,15 +59,11 @@ def main(url: str, method: str, when: str) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
     setattr(docker.APIClient, method, deadly)
-    settings = DockerSettings()
+    engine = DockerSettings()
     Scheduler(
         url,
-        connect=lambda *_: DockerDriver("", settings),
+        connect=lambda *_: DockerDriver("", engine),
         logins=lambda _: None,
         settings=SchedulerSettings(stop_grace_seconds=1),
-        docker=settings,
+        docker=engine,
     ).run(threading.Event())
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])

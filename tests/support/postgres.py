@@ -10,8 +10,9 @@ from pathlib import Path
 import psycopg
 from psycopg import sql
 
-from leasing.database import driver_url, migrate
+from leasing.database import driver_url
 from leasing.host.postgres import OwnPostgres
+from leasing.migrating import migrate
 
 # Test data need not survive a power cut.
 FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off", "max_wal_size": "1GB"}
