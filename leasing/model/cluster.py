@@ -142,3 +142,5 @@ class Part(Base):
     pid: Mapped[int]
     started_at: Mapped[Created]
     seen_at: Mapped[Created]
+    grants: Mapped[str | None]
+    """Of a gateway: the snapshot (`pg_snapshot`) of the rows by which it lets callers in."""

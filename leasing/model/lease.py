@@ -70,6 +70,10 @@ class Lease(Base):
     command: Mapped[list[str] | None] = mapped_column(JSONB(none_as_null=True))
     env: Mapped[dict[str, str]] = mapped_column(JSONB, server_default=text("'{}'"))
     port: Mapped[int | None]
+    endpoint: Mapped[dict[str, Any]] = mapped_column(JSONB, server_default=text("'{}'"))
+    """What was asked of the endpoint besides its port, as `leasing.schema.endpoint.EndpointOptions` says it."""
+    shared: Mapped[bool] = mapped_column(server_default=text("false"))
+    """With the members of its project, each as far as their role goes."""
     workspace_id: Mapped[UUID | None] = mapped_column(ForeignKey("workspace.id"))
     ttl_seconds: Mapped[int | None]
     """Counted from the moment it runs; None when `until` was asked."""

@@ -24,6 +24,8 @@ class TokenKind(StrEnum):
     """A one-time link; used up by the first sign-in."""
     ENDPOINT = "endpoint"
     """A browser's cookie on the gateway's origin, for one lease."""
+    LEASE = "lease"
+    """For one lease's endpoint, to hand to another application."""
 
 
 class User(Base):

@@ -1,0 +1,43 @@
+"""sharing with the project, options of endpoints, tokens for one lease, which grants each gateway acts on"""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import op
+from sqlalchemy.dialects import postgresql
+
+revision = "endpoints"
+down_revision = "usage"
+branch_labels = None
+depends_on = None
+
+KINDS = ("api", "session", "signin", "endpoint")
+
+
+def upgrade() -> None:
+    op.add_column("lease", sa.Column("shared", sa.Boolean(), server_default=sa.text("false"), nullable=False))
+    op.add_column(
+        "lease",
+        sa.Column(
+            "endpoint",
+            postgresql.JSONB(astext_type=sa.Text()),
+            server_default=sa.text("'{}'"),
+            nullable=False,
+        ),
+    )
+    op.add_column("part", sa.Column("grants", sa.Text(), nullable=True))
+    _kinds((*KINDS, "lease"))
+
+
+def downgrade() -> None:
+    op.execute("DELETE FROM token WHERE kind = 'lease'")
+    _kinds(KINDS)
+    op.drop_column("part", "grants")
+    op.drop_column("lease", "endpoint")
+    op.drop_column("lease", "shared")
+
+
+def _kinds(kinds: tuple[str, ...]) -> None:
+    op.drop_constraint(op.f("ck_token_kind"), "token", type_="check")
+    listed = ", ".join(f"'{kind}'" for kind in kinds)
+    op.create_check_constraint(op.f("ck_token_kind"), "token", f"kind IN ({listed})")
