@@ -6,19 +6,22 @@ import hashlib
 import logging
 import threading
 import time
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from leasing.database import Sessions
-from leasing.model import Lease, Run, Token, TokenKind, User
-from leasing.states import LeaseState, Role
+from leasing.model import Lease, Member, Run, Token, TokenKind, User
+from leasing.schema.endpoint import PLAIN, EndpointOptions
+from leasing.states import LeaseState, ProjectRole, Role
 
 log = logging.getLogger(__name__)
-KINDS = (TokenKind.API, TokenKind.SESSION, TokenKind.ENDPOINT)
+KINDS = (TokenKind.API, TokenKind.SESSION, TokenKind.ENDPOINT, TokenKind.LEASE)
 ENDED_SHOWN = 500
 """So many ended leases are remembered, to say why an endpoint is gone."""
 
@@ -27,11 +30,14 @@ ENDED_SHOWN = 500
 class Visitor:
     """Who a secret stands for. `lease_id` narrows it to one lease."""
 
+    token_id: UUID
     user_id: UUID
     name: str
     admin: bool
     lease_id: UUID | None
     expires_at: datetime | None
+    roles: Mapping[UUID, ProjectRole] = field(default_factory=dict, hash=False)
+    """In each project that the user belongs to."""
 
 
 @dataclass(frozen=True)
@@ -41,18 +47,29 @@ class Target:
     lease_id: UUID
     name: str
     owner_id: UUID
+    project_id: UUID
+    shared: bool
+    """With the members of its project."""
     state: str
     message: str
     port: int | None
     address: str | None
+    generation: int | None = None
+    """Of its run: another one is another container. None while it has none."""
+    suspend_reason: str | None = None
+    endpoint: EndpointOptions = PLAIN
 
 
 @dataclass(frozen=True)
 class View:
     """Everything at one moment."""
 
-    visitors: dict[bytes, Visitor]
-    targets: dict[str, Target]
+    visitors: Mapping[bytes, Visitor]
+    """By the SHA-256 of each secret; some may have expired meanwhile."""
+    targets: Mapping[str, Target]
+    """By the lease's name."""
+    snapshot: str = ""
+    """That moment, as PostgreSQL names it (`pg_snapshot`)."""
 
 
 class Grants:
@@ -64,6 +81,21 @@ class Grants:
         self._lock = threading.Lock()
         self._view = View({}, {})
         self._confirmed_at = float("-inf")
+        self._followers: list[Callable[[View], None]] = []
+
+    @property
+    def view(self) -> View:
+        """As last read. Never changed, only replaced."""
+        return self._view
+
+    def on_load(self, follower: Callable[[View], None]) -> None:
+        """Have `follower` called with every view that is read, also one that equals the last, before it counts as in
+        force: whoever keeps a copy brings it up to date there, and cuts what streams for those who no longer may.
+
+        It is called in the thread that loads, one view after the other. While it raises, the view is not confirmed:
+        the next load calls it again, and until one succeeds the grants go out of date.
+        """
+        self._followers.append(follower)
 
     def load(self) -> None:
         """Read it. Of two at once, the later reader waits, so an older view never replaces a newer one."""
@@ -71,6 +103,8 @@ class Grants:
             began = time.monotonic()
             with self._sessions() as session:
                 self._view = View(_visitors(session), _targets(session))
+            for follower in self._followers:
+                follower(self._view)
             self._confirmed_at = began
 
     @property
@@ -99,8 +133,13 @@ class Grants:
 
 
 def _visitors(session: Session) -> dict[bytes, Visitor]:
+    roles: dict[UUID, dict[UUID, ProjectRole]] = {}
+    for user_id, project_id, role in session.execute(
+        sa.select(Member.user_id, Member.project_id, Member.role)
+    ):
+        roles.setdefault(user_id, {})[project_id] = ProjectRole(role)
     rows = session.execute(
-        sa.select(Token.hash, User.id, User.name, User.role, Token.lease_id, Token.expires_at)
+        sa.select(Token.hash, Token.id, User.id, User.name, User.role, Token.lease_id, Token.expires_at)
         .join(User, User.id == Token.user_id)
         .where(
             Token.kind.in_(KINDS),
@@ -110,23 +149,33 @@ def _visitors(session: Session) -> dict[bytes, Visitor]:
         )
     )
     return {
-        bytes(secret): Visitor(user_id, name, role == Role.ADMIN, lease_id, expires_at)
-        for secret, user_id, name, role, lease_id, expires_at in rows
+        bytes(secret): Visitor(
+            token_id, user_id, name, role == Role.ADMIN, lease_id, expires_at, roles.get(user_id, {})
+        )
+        for secret, token_id, user_id, name, role, lease_id, expires_at in rows
     }
 
 
 def _targets(session: Session) -> dict[str, Target]:
-    columns = (Lease.id, Lease.name, Lease.owner_id, Lease.state, Lease.message, Lease.port)
+    columns = (
+        Lease.id, Lease.name, Lease.owner_id, Lease.project_id, Lease.shared, Lease.state, Lease.message, Lease.port,
+        Lease.suspend_reason, Lease.endpoint,
+    )  # fmt: skip
     ended = session.execute(
-        sa.select(*columns, sa.null())
+        sa.select(*columns, sa.null(), sa.null())
         .where(Lease.state == LeaseState.ENDED)
         .order_by(Lease.ended_at.desc())
         .limit(ENDED_SHOWN)
     ).all()
     live = session.execute(
-        sa.select(*columns, Run.address)
+        sa.select(*columns, Run.address, Run.generation)
         .outerjoin(Run, sa.and_(Run.lease_id == Lease.id, Run.released_at.is_(None)))
         .where(Lease.state != LeaseState.ENDED)
     ).all()
     # oldest first, so that the newest lease of a name stays, and a live one always
-    return {row[1]: Target(*row) for row in (*reversed(ended), *live)}
+    return {row[1]: _target(row) for row in (*reversed(ended), *live)}
+
+
+def _target(row: sa.Row[Any]) -> Target:
+    *own, suspend_reason, endpoint, address, generation = row
+    return Target(*own, address, generation, suspend_reason, EndpointOptions.model_validate(endpoint))

@@ -52,7 +52,7 @@ class Asked(Kernels):
 
 
 def target(port: int, lease_id: UUID | None = None) -> Target:
-    return Target(lease_id or uuid4(), "nb", uuid4(), "running", "", port, "127.0.0.1")
+    return Target(lease_id or uuid4(), "nb", uuid4(), uuid4(), False, "running", "", port, "127.0.0.1")
 
 
 def test_a_notebook_server_is_found_under_its_own_path_and_known_from_then_on() -> None:
