@@ -13,7 +13,9 @@ from fastapi.concurrency import run_in_threadpool
 from sqlalchemy.exc import OperationalError
 
 from api.streams import access, place, threads
+from api.streams.hearing import hear
 from api.streams.place import Place
+from leasing.access import Action
 from leasing.drivers.protocol import Streams
 from leasing.drivers.streaming import ExecStream
 from leasing.errors import LeasingError, Unavailable
@@ -22,7 +24,6 @@ router = APIRouter()
 SHELL = ["/bin/sh", "-c", "command -v bash >/dev/null && exec bash -l || exec sh -l"]
 REFUSED = 4000
 """The close code of a refusal; its reason is the error's code, and the text frame before it says the rest."""
-MAX_CONTROL = 1000
 
 
 @router.websocket("/leases/{ref}/terminal")
@@ -38,7 +39,7 @@ async def terminal(
     The last frame to the client is text: `{"exit_code": n}`."""
     try:
         threads.check_room(socket.app)
-        lease_id, found = await run_in_threadpool(_authorised, socket, ref)
+        lease_id, found = await run_in_threadpool(authorised, socket, ref)
         streams: Streams = socket.app.state.connect(found.driver, found.address)
         process = await run_in_threadpool(
             lambda: streams.exec(
@@ -51,23 +52,29 @@ async def terminal(
             )
         )
     except LeasingError as error:
-        await socket.accept()  # a browser is told nothing of a refused handshake
-        await socket.send_text(json.dumps({"error": error.code, "detail": error.message, "hint": error.hint}))
-        await socket.close(REFUSED, error.code)
+        await refuse(socket, error)
         return
     try:
         await socket.accept()
-        async with access.while_allowed(socket, lease_id, process.close):
+        async with access.while_allowed(socket, lease_id, Action.ENTER, process.close):
             await _carry(socket, process, lease_id)
     finally:
         with suppress(LeasingError):  # the container, or its engine, went first
             await run_in_threadpool(process.close)
 
 
-def _authorised(socket: WebSocket, ref: str) -> tuple[UUID, Place]:
+async def refuse(socket: WebSocket, error: LeasingError) -> None:
+    """In a text frame, for a browser is told nothing of a refused handshake."""
+    await socket.accept()
+    await socket.send_text(json.dumps({"error": error.code, "detail": error.message, "hint": error.hint}))
+    await socket.close(REFUSED, error.code)
+
+
+def authorised(socket: WebSocket, ref: str) -> tuple[UUID, Place]:
+    """The lease that the caller may enter, and where it is. Raises as `access.find` and `place.of`, `Unavailable`."""
     try:
         with socket.app.state.sessions.begin() as session:
-            lease = access.find(session, socket, ref)
+            lease = access.find(session, socket, ref, Action.ENTER)
             return lease.id, place.of(session, lease)
     except OperationalError as error:
         raise Unavailable("The database does not answer; try again shortly.") from error
@@ -78,7 +85,7 @@ async def _carry(socket: WebSocket, process: ExecStream, lease_id: UUID) -> None
     try:
         while data := await threads.wait_for(socket.app, process.read):
             await socket.send_bytes(data)
-        code = await run_in_threadpool(_exit_code, process)
+        code = await run_in_threadpool(exit_code, process)
         await socket.send_text(json.dumps({"exit_code": code}))
         await socket.close()
     except (WebSocketDisconnect, RuntimeError):
@@ -88,35 +95,14 @@ async def _carry(socket: WebSocket, process: ExecStream, lease_id: UUID) -> None
 
 
 async def _to_process(socket: WebSocket, process: ExecStream, lease_id: UUID) -> None:
-    try:
-        while True:
-            message = await socket.receive()
-            if message["type"] == "websocket.disconnect":
-                await threads.wait_for(socket.app, process.close)
-                return
-            if (data := message.get("bytes")) is not None:
-                socket.app.state.typed.add(lease_id, data)
-                await threads.wait_for(socket.app, process.write, data)
-            elif (text := message.get("text")) is not None and len(text) <= MAX_CONTROL:
-                await threads.wait_for(socket.app, _control, process, text)
-    except (OSError, RuntimeError, LeasingError):
-        return  # the process has ended: the reading side reports its exit
+    if await hear(socket, process, lease_id):
+        with suppress(OSError, LeasingError):
+            await threads.wait_for(socket.app, process.close)
 
 
-def _exit_code(process: ExecStream) -> int | None:
+def exit_code(process: ExecStream) -> int | None:
+    """None where nobody is left to ask."""
     try:
         return process.exit_code()
     except LeasingError:
-        return None  # nobody is left to ask
-
-
-def _control(process: ExecStream, text: str) -> None:
-    try:
-        wish = json.loads(text)
-    except (ValueError, RecursionError):
-        return
-    match wish:
-        case {"resize": [int(columns), int(rows)]} if 0 < columns <= 1000 and 0 < rows <= 1000:
-            process.resize(columns=columns, rows=rows)
-        case {"eof": True}:
-            process.end_input()
+        return None
