@@ -9,6 +9,7 @@ from fastapi import APIRouter, Form, Request
 from fastapi.responses import RedirectResponse, Response
 
 from api.deps import Caller, Core, Limits, Now, Unit
+from leasing.access import Action
 from leasing.errors import Invalid, LeasingError
 from leasing.model import Lease
 from leasing.schema.lease import RenewRequest
@@ -60,7 +61,7 @@ def make(
 @router.get("/leases/{ref}")
 def show(ref: str, request: Request, unit: Unit, caller: Caller, now: Now, core: Core) -> Response:
     """htmx asks again every second for what may have changed; status 286 tells it that nothing will any more."""
-    lease = leases.find(unit, ref, principal=caller)
+    lease = leases.find(unit, ref, principal=caller, action=Action.SEE)
     if "hx-request" in request.headers:
         status = 286 if lease.state == LeaseState.ENDED else 200
         return _lease(request, unit, caller, now, core, lease, "_lease.html", status=status)
@@ -69,14 +70,14 @@ def show(ref: str, request: Request, unit: Unit, caller: Caller, now: Now, core:
 
 @router.post("/leases/{ref}/release")
 def release(ref: str, unit: Unit, caller: Caller, now: Now) -> Response:
-    lease = leases.find(unit, ref, principal=caller, lock=True)
+    lease = leases.find(unit, ref, principal=caller, action=Action.RELEASE, lock=True)
     leases.release(unit, lease, principal=caller, now=now)
     return RedirectResponse(f"/leases/{lease.id}", 303)
 
 
 @router.post("/leases/{ref}/suspend")
 def suspend(ref: str, request: Request, unit: Unit, caller: Caller, now: Now, core: Core) -> Response:
-    lease = leases.find(unit, ref, principal=caller, lock=True)
+    lease = leases.find(unit, ref, principal=caller, action=Action.CHANGE, lock=True)
     try:
         suspension.suspend(unit, lease, principal=caller, now=now)
     except LeasingError as error:
@@ -88,7 +89,7 @@ def suspend(ref: str, request: Request, unit: Unit, caller: Caller, now: Now, co
 def resume(
     ref: str, request: Request, unit: Unit, caller: Caller, now: Now, limits: Limits, core: Core
 ) -> Response:
-    lease = leases.find(unit, ref, principal=caller, lock=True)
+    lease = leases.find(unit, ref, principal=caller, action=Action.CHANGE, lock=True)
     try:
         suspension.resume(unit, lease, principal=caller, limits=limits, now=now)
     except LeasingError as error:
@@ -98,7 +99,7 @@ def resume(
 
 @router.post("/leases/{ref}/restart")
 def restart(ref: str, request: Request, unit: Unit, caller: Caller, now: Now, core: Core) -> Response:
-    lease = leases.find(unit, ref, principal=caller, lock=True)
+    lease = leases.find(unit, ref, principal=caller, action=Action.CHANGE, lock=True)
     try:
         device_faults.restart(unit, lease, principal=caller, now=now)
     except LeasingError as error:
@@ -111,7 +112,7 @@ def extend(
     ref: str, request: Request, unit: Unit, caller: Caller, now: Now, limits: Limits, core: Core,
     ttl: Annotated[str, Form()] = "",
 ) -> Response:  # fmt: skip
-    lease = leases.find(unit, ref, principal=caller, lock=True)
+    lease = leases.find(unit, ref, principal=caller, action=Action.CHANGE, lock=True)
     try:
         with unit.begin_nested():
             leases.renew(
@@ -127,7 +128,7 @@ def extend(
 @router.get("/open/{ref}")
 def open_endpoint(ref: str, unit: Unit, caller: Caller, now: Now, core: Core) -> Response:
     """To the endpoint, which lives on another origin, with a ticket that is good once."""
-    lease = leases.find(unit, ref, principal=caller)
+    lease = leases.find(unit, ref, principal=caller, action=Action.CALL)
     if lease.port is None:
         raise Invalid(f"Lease {lease.name!r} was asked for without a port.")
     ticket = tickets.issue(unit, user_id=caller.user_id, lease_id=lease.id, now=now)
@@ -142,7 +143,7 @@ def _lease(
 ) -> Response:  # fmt: skip
     return page(
         request, template, caller, status,
-        lease=views.lease_out(unit, lease, now=now, gateway_url=core.gateway_url),
+        lease=views.lease_out(unit, lease, principal=caller, now=now, gateway_url=core.gateway_url),
         events=views.event_page(unit, lease_id=lease.id, after_id=0, limit=100).items,
         over=lease.state == LeaseState.ENDED, stoppable=lease.state != LeaseState.ENDED and lease.goal != Goal.ENDED,
         fault=fault, refused=refused, ttl=ttl,

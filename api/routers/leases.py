@@ -8,6 +8,7 @@ from fastapi import APIRouter, Header, Query
 
 from api.deps import Caller, Core, Limits, Now, Unit
 from api.openapi import refusals
+from leasing.access import Action
 from leasing.errors import Invalid
 from leasing.schema.keep import KeepRequest
 from leasing.schema.lease import (
@@ -39,7 +40,7 @@ def request_lease(
     lease = requesting.request(
         unit, ask, principal=caller, limits=limits, idempotency_key=idempotency_key, now=now
     )
-    return views.lease_out(unit, lease, now=now, gateway_url=core.gateway_url)
+    return views.lease_out(unit, lease, principal=caller, now=now, gateway_url=core.gateway_url)
 
 
 @router.get("/leases", summary="Leases, newest first")
@@ -71,16 +72,16 @@ def list_leases(
 
 @router.get("/leases/{ref}", summary="One lease, by id or name")
 def show_lease(ref: str, unit: Unit, caller: Caller, now: Now, core: Core) -> LeaseOut:
-    lease = leases.find(unit, ref, principal=caller)
-    return views.lease_out(unit, lease, now=now, gateway_url=core.gateway_url)
+    lease = leases.find(unit, ref, principal=caller, action=Action.SEE)
+    return views.lease_out(unit, lease, principal=caller, now=now, gateway_url=core.gateway_url)
 
 
 @router.delete("/leases/{ref}", summary="Release a lease")
 def release_lease(ref: str, unit: Unit, caller: Caller, now: Now, core: Core) -> LeaseOut:
     """Idempotent: one that is over already is answered as it is."""
-    lease = leases.find(unit, ref, principal=caller, lock=True)
+    lease = leases.find(unit, ref, principal=caller, action=Action.RELEASE, lock=True)
     leases.release(unit, lease, principal=caller, now=now)
-    return views.lease_out(unit, lease, now=now, gateway_url=core.gateway_url)
+    return views.lease_out(unit, lease, principal=caller, now=now, gateway_url=core.gateway_url)
 
 
 @router.post("/leases/{ref}/renew", summary="Move a lease's deadline", responses=refusals(409, 410))
@@ -88,17 +89,17 @@ def renew_lease(
     ref: str, ask: RenewRequest, unit: Unit, caller: Caller, now: Now, limits: Limits, core: Core
 ) -> LeaseOut:
     """Of a suspended one: keep its files for longer."""
-    lease = leases.find(unit, ref, principal=caller, lock=True)
+    lease = leases.find(unit, ref, principal=caller, action=Action.CHANGE, lock=True)
     leases.renew(unit, lease, ask, principal=caller, limits=limits, now=now)
-    return views.lease_out(unit, lease, now=now, gateway_url=core.gateway_url)
+    return views.lease_out(unit, lease, principal=caller, now=now, gateway_url=core.gateway_url)
 
 
 @router.post("/leases/{ref}/suspend", summary="Suspend a lease", responses=refusals(409, 410))
 def suspend_lease(ref: str, unit: Unit, caller: Caller, now: Now, core: Core) -> LeaseOut:
     """It is stopped, its devices are free, its files and the time it has left are kept. Idempotent."""
-    lease = leases.find(unit, ref, principal=caller, lock=True)
+    lease = leases.find(unit, ref, principal=caller, action=Action.CHANGE, lock=True)
     suspension.suspend(unit, lease, principal=caller, now=now)
-    return views.lease_out(unit, lease, now=now, gateway_url=core.gateway_url)
+    return views.lease_out(unit, lease, principal=caller, now=now, gateway_url=core.gateway_url)
 
 
 @router.post("/leases/{ref}/resume", summary="Let a suspended lease go on", responses=refusals(409, 410))
@@ -115,18 +116,18 @@ def resume_lease(
 
     One whose time was over gets time anew: what the body says, else what it was first asked for.
     """
-    lease = leases.find(unit, ref, principal=caller, lock=True)
+    lease = leases.find(unit, ref, principal=caller, action=Action.CHANGE, lock=True)
     suspension.resume(unit, lease, ask, principal=caller, limits=limits, now=now)
-    return views.lease_out(unit, lease, now=now, gateway_url=core.gateway_url)
+    return views.lease_out(unit, lease, principal=caller, now=now, gateway_url=core.gateway_url)
 
 
 @router.post("/leases/{ref}/restart", summary="Start a lease's container again", responses=refusals(409, 410))
 def restart_lease(ref: str, unit: Unit, caller: Caller, now: Now, core: Core) -> LeaseOut:
     """What runs in it is stopped and started again, with its files and its time; its devices are attached anew. If one
     of them is out of order, it queues and goes on with others."""
-    lease = leases.find(unit, ref, principal=caller, lock=True)
+    lease = leases.find(unit, ref, principal=caller, action=Action.CHANGE, lock=True)
     device_faults.restart(unit, lease, principal=caller, now=now)
-    return views.lease_out(unit, lease, now=now, gateway_url=core.gateway_url)
+    return views.lease_out(unit, lease, principal=caller, now=now, gateway_url=core.gateway_url)
 
 
 @router.post(
@@ -134,22 +135,22 @@ def restart_lease(ref: str, unit: Unit, caller: Caller, now: Now, core: Core) ->
 )
 def keep_lease(ref: str, ask: KeepRequest, unit: Unit, caller: Caller, now: Now, core: Core) -> LeaseOut:
     """For a time, or while a command succeeds inside it. Another keep of the same lease is replaced."""
-    lease = leases.find(unit, ref, principal=caller, lock=True)
+    lease = leases.find(unit, ref, principal=caller, action=Action.CHANGE, lock=True)
     keeps.ask(unit, lease, ask, principal=caller, now=now)
-    return views.lease_out(unit, lease, now=now, gateway_url=core.gateway_url)
+    return views.lease_out(unit, lease, principal=caller, now=now, gateway_url=core.gateway_url)
 
 
 @router.delete("/leases/{ref}/keep", summary="Keep a lease no longer")
 def unkeep_lease(ref: str, unit: Unit, caller: Caller, now: Now, core: Core) -> LeaseOut:
     """From now on it is judged by its other signals alone. Idempotent."""
-    lease = leases.find(unit, ref, principal=caller, lock=True)
+    lease = leases.find(unit, ref, principal=caller, action=Action.CHANGE, lock=True)
     keeps.end(unit, lease, principal=caller, now=now)
-    return views.lease_out(unit, lease, now=now, gateway_url=core.gateway_url)
+    return views.lease_out(unit, lease, principal=caller, now=now, gateway_url=core.gateway_url)
 
 
 @router.get("/leases/{ref}/why", summary="Why a lease is where it is")
 def why_lease(ref: str, unit: Unit, caller: Caller, now: Now) -> WhyOut:
-    return views.why(unit, leases.find(unit, ref, principal=caller), now=now)
+    return views.why(unit, leases.find(unit, ref, principal=caller, action=Action.SEE), now=now)
 
 
 @router.get("/queue", summary="Who waits, in the order of service, and how good forecasts were")

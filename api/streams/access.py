@@ -14,6 +14,7 @@ from starlette.requests import HTTPConnection
 
 from api.deps import signed_in
 from api.streams import threads
+from leasing.access import Action
 from leasing.errors import NotAllowed, NotFound, NotSignedIn
 from leasing.model import Lease
 from leasing.service import leases
@@ -21,16 +22,16 @@ from leasing.service import leases
 RECHECK_SECONDS = 5.0
 
 
-def find(session: Session, connection: HTTPConnection, ref: str) -> Lease:
+def find(session: Session, connection: HTTPConnection, ref: str, action: Action) -> Lease:
     """The lease, for who calls. Raises `NotSignedIn`, `NotAllowed`, `NotFound`."""
-    return leases.find(session, ref, principal=signed_in(connection, session).principal)
+    return leases.find(session, ref, principal=signed_in(connection, session).principal, action=action)
 
 
-def still_allowed(connection: HTTPConnection, lease_id: UUID) -> bool:
-    """False once the token was revoked, its user disabled, or the lease is no longer theirs to see."""
+def still_allowed(connection: HTTPConnection, lease_id: UUID, action: Action) -> bool:
+    """False once the token was revoked, its user disabled, or they may do that with the lease no longer."""
     try:
         with connection.app.state.sessions.begin() as session:
-            find(session, connection, str(lease_id))
+            find(session, connection, str(lease_id), action)
     except (NotSignedIn, NotAllowed, NotFound):
         return False
     except OperationalError:
@@ -40,20 +41,22 @@ def still_allowed(connection: HTTPConnection, lease_id: UUID) -> bool:
 
 @asynccontextmanager
 async def while_allowed(
-    connection: HTTPConnection, lease_id: UUID, stop: Callable[[], None]
+    connection: HTTPConnection, lease_id: UUID, action: Action, stop: Callable[[], None]
 ) -> AsyncIterator[None]:
-    """Calls `stop`, in a thread, once the caller may no longer watch the lease or the process is to end."""
-    watch = asyncio.create_task(_watch(connection, lease_id, stop))
+    """Calls `stop`, in a thread, once the caller may do that with the lease no longer or the process is to end."""
+    watch = asyncio.create_task(_watch(connection, lease_id, action, stop))
     try:
         yield
     finally:
         watch.cancel()
 
 
-async def _watch(connection: HTTPConnection, lease_id: UUID, stop: Callable[[], None]) -> None:
+async def _watch(
+    connection: HTTPConnection, lease_id: UUID, action: Action, stop: Callable[[], None]
+) -> None:
     fanout = connection.app.state.fanout
     async with fanout.follow(str(lease_id)) as news:
-        while not fanout.closed and await run_in_threadpool(still_allowed, connection, lease_id):
+        while not fanout.closed and await run_in_threadpool(still_allowed, connection, lease_id, action):
             with suppress(TimeoutError):
                 await asyncio.wait_for(news.wait(), RECHECK_SECONDS)
             news.clear()

@@ -14,6 +14,7 @@ from sqlalchemy.exc import OperationalError
 
 from api.deps import Admin, Caller, Unit
 from api.streams import access
+from leasing.access import Action
 from leasing.database import Sessions
 from leasing.schema.lease import EventOut, EventPage
 from leasing.service import leases, views
@@ -44,7 +45,7 @@ def lease_events(
     limit: Annotated[int, Query(ge=1, le=views.MAX_PAGE)] = 100,
 ) -> Response | EventPage:
     """A page; or, for `Accept: text/event-stream`, a stream: it resumes after `Last-Event-ID`, ends with the lease."""
-    lease = leases.find(unit, ref, principal=caller)
+    lease = leases.find(unit, ref, principal=caller, action=Action.SEE)
     after = int(last_event_id or after)
     if "text/event-stream" not in accept:
         return views.event_page(unit, lease_id=lease.id, after_id=after, limit=limit)
@@ -71,7 +72,7 @@ def all_events(
 async def _follow(request: Request, lease_id: UUID, after: int) -> AsyncIterator[bytes]:
     fanout = request.app.state.fanout
     async with fanout.follow(str(lease_id)) as woken:
-        while not fanout.closed and await run_in_threadpool(access.still_allowed, request, lease_id):
+        while not fanout.closed and await run_in_threadpool(access.still_allowed, request, lease_id, Action.SEE):
             woken.clear()
             found = await run_in_threadpool(_read, request.app.state.sessions, lease_id, after)
             for event in found:

@@ -11,6 +11,7 @@ from fastapi.responses import PlainTextResponse, Response, StreamingResponse
 
 from api.openapi import refusals
 from api.streams import access, place, threads
+from leasing.access import Action
 from leasing.drivers.streaming import LogStream
 from leasing.errors import ContainerGone, LeasingError
 from leasing.states import RESTING, LeaseState
@@ -34,7 +35,7 @@ def lease_logs(
     """Both output streams as plain text; `follow=1` goes on until the lease stops. Of a lease that ended or
     was suspended, the last lines that were kept."""
     with request.app.state.sessions.begin() as session:
-        lease = access.find(session, request, ref)
+        lease = access.find(session, request, ref, Action.SEE)
         rests = lease.state in RESTING and lease.suspended_at is not None
         found = None if rests or lease.state == LeaseState.ENDED else place.of(session, lease)
     if found is None:
@@ -57,7 +58,7 @@ def lease_logs(
 async def _stream(request: Request, lease_id: UUID, source: LogStream) -> AsyncIterator[bytes]:
     """A chunk is read when the last one has gone out, so the engine waits for a slow reader."""
     try:
-        async with access.while_allowed(request, lease_id, source.close):
+        async with access.while_allowed(request, lease_id, Action.SEE, source.close):
             while (chunk := await threads.wait_for(request.app, lambda: next(source, None))) is not None:
                 yield chunk
     except LeasingError as error:

@@ -9,6 +9,7 @@ from uuid import UUID
 from pydantic import AwareDatetime, ConfigDict, Field, StringConstraints, model_validator
 
 from leasing.schema.base import Request, Wire
+from leasing.schema.endpoint import PLAIN, EndpointOptions, EndpointRequest
 from leasing.schema.keep import KeepOut
 from leasing.schema.notice import NoticeOut
 from leasing.schema.policy import LeasePolicyOut
@@ -65,6 +66,7 @@ class LeaseRequest(Request):
     port: int | None = Field(
         None, ge=1, le=65535, description="Port the application listens on, to be its endpoint."
     )
+    endpoint: EndpointRequest | None = Field(None, description="Cache, waking and limits of its endpoint.")
     workspace: str | None = Field(
         None,
         max_length=90,
@@ -139,6 +141,7 @@ class RequestOut(Wire):
     command: list[str] | None
     on_suspend: list[str] | None = None
     env: dict[str, str]
+    """Empty for callers who may not enter the lease: it may hold secrets."""
     port: int | None
     workspace: str | None
     priority: str
@@ -202,7 +205,7 @@ class QueueOut(Wire):
 
 
 class LeaseOut(Wire):
-    """A lease, as its owner sees it."""
+    """A lease, as the caller sees it."""
 
     id: UUID
     name: str
@@ -212,11 +215,17 @@ class LeaseOut(Wire):
     message: str
     owner: str
     project: str
+    shared: bool = False
+    """With the members of its project, each as far as their role goes."""
+    may: list[str] = Field(default_factory=list)
+    """What the caller may do with it: see, call, enter, change, release, share."""
     image: str
     request: RequestOut
     devices: list[DeviceOut]
     node: str | None
     endpoint_url: str | None
+    endpoint: EndpointOptions = PLAIN
+    """What its endpoint was told besides the port."""
     progress: str
     created_at: datetime
     started_at: datetime | None

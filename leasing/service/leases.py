@@ -8,21 +8,33 @@ from uuid import UUID
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from leasing.errors import Gone, NotAllowed, NotFound, NotFree
+from leasing.access import Action
+from leasing.errors import Gone, NotFound, NotFree
 from leasing.model import Lease
 from leasing.schema.keep import KeepRequest
 from leasing.schema.lease import RenewRequest
-from leasing.service import calendar, durations, events, extending, keeps, quotas, suspension, transitions
+from leasing.service import (
+    calendar,
+    durations,
+    events,
+    extending,
+    keeps,
+    quotas,
+    standings,
+    suspension,
+    transitions,
+)
 from leasing.service.principal import Principal
 from leasing.settings.limits import LimitSettings
 from leasing.states import STOPPABLE, Cause, EndReason, Goal, LeaseState
 from leasing.units import format_duration, parse_duration
 
 
-def find(session: Session, ref: str, *, principal: Principal, lock: bool = False) -> Lease:
+def find(session: Session, ref: str, *, principal: Principal, action: Action, lock: bool = False) -> Lease:
     """The lease with that id, or the live one of that name, or the newest ended one of that name.
 
-    Raises `NotFound`, and `NotAllowed` for another developer's. `lock` holds the row for the transaction.
+    Raises `NotFound`, and `NotAllowed` if the principal may not do with it what `action` says. `lock` holds the row for
+    the transaction.
     """
     try:
         condition = Lease.id == UUID(ref)
@@ -39,8 +51,7 @@ def find(session: Session, ref: str, *, principal: Principal, lock: bool = False
     lease = session.execute(statement).scalar_one_or_none()
     if lease is None:
         raise NotFound(f"There is no lease {ref[:60]!r}.", hint="lease ls --all shows yours.")
-    if lease.owner_id != principal.user_id and not principal.admin:
-        raise NotAllowed(f"Lease {lease.name!r} is somebody else's.", hint="lease ls shows yours.")
+    standings.check(session, lease, action, principal=principal)
     return lease
 
 

@@ -12,6 +12,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from leasing import names, policy_terms
+from leasing.access import Action
 from leasing.errors import Conflict, Gone, Invalid, NotFound
 from leasing.model import LearnedWindow, Lease, Policy, Project, User
 from leasing.reclaim import PLATFORM, Rule
@@ -159,7 +160,7 @@ def _subject(
     if ask.environment is not None:
         subject["environment"] = _environment(ask.environment, environments)
     if ask.lease is not None:
-        lease = leases.find(session, ask.lease, principal=principal)
+        lease = leases.find(session, ask.lease, principal=principal, action=Action.SEE)
         if lease.state == LeaseState.ENDED:
             raise Gone(f"Lease {lease.name!r} has ended.", hint="lease ls --everyone shows the live ones.")
         subject["lease_id"] = lease.id

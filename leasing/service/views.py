@@ -12,7 +12,8 @@ import sqlalchemy as sa
 from sqlalchemy import orm
 from sqlalchemy.orm import Session
 
-from leasing import names
+from leasing import access, names
+from leasing.access import Action, Standing
 from leasing.errors import Invalid
 from leasing.model import (
     Allocation,
@@ -27,6 +28,7 @@ from leasing.model import (
     User,
     Workspace,
 )
+from leasing.schema.endpoint import EndpointOptions
 from leasing.schema.lease import (
     DeviceOut,
     EventOut,
@@ -39,7 +41,16 @@ from leasing.schema.lease import (
     RequestOut,
     WhyOut,
 )
-from leasing.service import device_memory, forecasts, idle_views, keeps, notices, policymaking, suspension
+from leasing.service import (
+    device_memory,
+    forecasts,
+    idle_views,
+    keeps,
+    notices,
+    policymaking,
+    standings,
+    suspension,
+)
 from leasing.service.principal import Principal
 from leasing.states import LIVE, Goal, LeaseState, Priority, SuspendReason
 from leasing.units import format_duration
@@ -58,9 +69,11 @@ UNPLACED = (LeaseState.QUEUED, LeaseState.SUSPENDED, LeaseState.ENDED)
 """States in which a lease has no open run."""
 
 
-def lease_out(session: Session, lease: Lease, *, now: datetime, gateway_url: str) -> LeaseOut:
-    """One lease."""
-    found = _leases_out(session, [lease], now=now, gateway_url=gateway_url)[0]
+def lease_out(
+    session: Session, lease: Lease, *, principal: Principal, now: datetime, gateway_url: str
+) -> LeaseOut:
+    """One lease, as the principal sees it."""
+    found = _leases_out(session, [lease], principal=principal, now=now, gateway_url=gateway_url)[0]
     if lease.state == LeaseState.RUNNING:
         found.idle, found.keep = idle_views.in_full(session, lease, now=now), keeps.of(session, lease)
     return found
@@ -78,10 +91,13 @@ def lease_page(  # noqa: PLR0913 - a query's filters, each by name
     now: datetime,
     gateway_url: str,
 ) -> LeasePage:
-    """Newest first. Developers see their own; `everyone` is honoured for admins. `cursor` is the last page's `next`."""
-    statement = sa.select(Lease).order_by(Lease.arrival.desc()).limit(min(limit, MAX_PAGE) + 1)
-    if not (everyone and principal.admin):
-        statement = statement.where(Lease.owner_id == principal.user_id)
+    """Newest first: those that `standings.listed` says. `cursor` is the last page's `next`."""
+    statement = (
+        sa.select(Lease)
+        .where(standings.listed(principal, everyone=everyone))
+        .order_by(Lease.arrival.desc())
+        .limit(min(limit, MAX_PAGE) + 1)
+    )
     if state is not None:
         statement = statement.where(Lease.state == state)
     elif not ended:
@@ -91,7 +107,7 @@ def lease_page(  # noqa: PLR0913 - a query's filters, each by name
     leases = session.execute(statement).scalars().all()
     page, more = leases[: min(limit, MAX_PAGE)], len(leases) > min(limit, MAX_PAGE)
     return LeasePage(
-        items=_leases_out(session, page, now=now, gateway_url=gateway_url),
+        items=_leases_out(session, page, principal=principal, now=now, gateway_url=gateway_url),
         next=str(page[-1].arrival) if more else None,
     )
 
@@ -202,7 +218,7 @@ def _words(message: str) -> str:
 
 
 def _leases_out(
-    session: Session, leases: Sequence[Lease], *, now: datetime, gateway_url: str
+    session: Session, leases: Sequence[Lease], *, principal: Principal, now: datetime, gateway_url: str
 ) -> list[LeaseOut]:
     if not leases:
         return []
@@ -210,6 +226,7 @@ def _leases_out(
     placed = [lease.id for lease in leases if lease.state not in UNPLACED]
     runs, devices, warnings = _places(session, placed, now)
     warned = notices.standing(session, leases, now=now)
+    standing = standings.of(session, leases, principal)
     ruled = policymaking.for_leases(session, [lease for lease in leases if lease.state != LeaseState.ENDED])
     return [
         LeaseOut(
@@ -221,11 +238,14 @@ def _leases_out(
             message=lease.message,
             owner=named[lease.id].owner,
             project=named[lease.id].project,
+            shared=lease.shared,
+            may=list(access.may(standing[lease.id])),
             image=lease.image,
-            request=_request(lease, named[lease.id]),
+            request=_request(lease, named[lease.id], standing[lease.id]),
             devices=devices[lease.id],
             node=runs.get(lease.id),
             endpoint_url=f"{gateway_url}/l/{lease.name}/" if lease.port else None,
+            endpoint=EndpointOptions.model_validate(lease.endpoint),
             progress=lease.progress,
             created_at=lease.created_at,
             started_at=lease.started_at,
@@ -258,7 +278,8 @@ def _leases_out(
     ]
 
 
-def _request(lease: Lease, named: sa.Row[Any]) -> RequestOut:
+def _request(lease: Lease, named: sa.Row[Any], standing: Standing) -> RequestOut:
+    inside = access.decide(Action.ENTER, standing) is None
     return RequestOut(
         gpu=str(lease.gpu),
         cpus=lease.cpus_millis / 1000,
@@ -269,7 +290,7 @@ def _request(lease: Lease, named: sa.Row[Any]) -> RequestOut:
         idle_timeout_seconds=lease.idle_timeout_seconds,
         command=lease.command,
         on_suspend=lease.on_suspend,
-        env=lease.env,
+        env=lease.env if inside else {},
         port=lease.port,
         workspace=named.workspace,
         priority=Priority.of(lease.priority),

@@ -9,6 +9,7 @@ from datetime import timedelta
 import pytest
 import sqlalchemy as sa
 
+from leasing.access import Action
 from leasing.database import now
 from leasing.drivers.protocol import Ran
 from leasing.errors import Conflict, EngineDown, Gone, Invalid
@@ -31,13 +32,13 @@ def cluster(database_url: str) -> Iterator[Cluster]:
 
 def ask(cluster: Cluster, lease: Lease, **wanted: str) -> None:
     with cluster.sessions.begin() as session:
-        row = leases.find(session, str(lease.id), principal=cluster.ada, lock=True)
+        row = leases.find(session, str(lease.id), principal=cluster.ada, action=Action.CHANGE, lock=True)
         keeps.ask(session, row, KeepRequest(**wanted), principal=cluster.ada, now=now(session))
 
 
 def off(cluster: Cluster, lease: Lease) -> None:
     with cluster.sessions.begin() as session:
-        row = leases.find(session, str(lease.id), principal=cluster.ada, lock=True)
+        row = leases.find(session, str(lease.id), principal=cluster.ada, action=Action.CHANGE, lock=True)
         keeps.end(session, row, principal=cluster.ada, now=now(session))
 
 
@@ -127,7 +128,9 @@ def test_an_engine_that_is_silent_and_a_command_that_hangs_make_it_unknown(clust
         assert (unknown.idle_verdict, unknown.idle_since) == ("unknown", None)
         assert "keep" in unknown.idle_reason
     with cluster.sessions() as session:
-        out = views.lease_out(session, session.get_one(Lease, lease.id), now=now(session), gateway_url="")
+        out = views.lease_out(
+            session, session.get_one(Lease, lease.id), principal=cluster.ada, now=now(session), gateway_url=""
+        )
         assert out.keep is not None
         assert "longer than 10 seconds" in out.keep.message
     assert told(cluster, "lease.keep_ended") == []
@@ -162,7 +165,7 @@ def test_what_cannot_be_kept_is_refused(cluster: Cluster) -> None:
         with pytest.raises(Invalid):
             ask(cluster, lease, **wrong)
     with cluster.sessions.begin() as session:
-        row = leases.find(session, lease.name, principal=cluster.ada, lock=True)
+        row = leases.find(session, lease.name, principal=cluster.ada, action=Action.CHANGE, lock=True)
         leases.release(session, row, principal=cluster.ada, now=now(session))
     cluster.work()
     with pytest.raises(Gone):
@@ -175,7 +178,7 @@ def test_a_keep_goes_with_its_lease(cluster: Cluster) -> None:
     ask(cluster, lease, command="test -e /tmp/busy && true")
     with cluster.sessions.begin() as session:
         assert session.get_one(Keep, lease.id).command == ["/bin/sh", "-c", "test -e /tmp/busy && true"]
-        row = leases.find(session, lease.name, principal=cluster.ada, lock=True)
+        row = leases.find(session, lease.name, principal=cluster.ada, action=Action.CHANGE, lock=True)
         leases.release(session, row, principal=cluster.ada, now=now(session))
     cluster.work()
     look(cluster)
