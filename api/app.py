@@ -14,6 +14,7 @@ from api.limits import InputLimits
 from api.routers import (
     cluster,
     contacts,
+    endpoints,
     environments,
     health,
     history,
@@ -28,8 +29,9 @@ from api.routers import (
     warm,
     workspaces,
 )
-from api.streams import events, export, logs, terminal, threads
+from api.streams import events, export, logs, terminal, terminals, threads
 from api.streams.fanout import Fanout
+from api.streams.kept import Terminals
 from api.streams.place import Connect
 from api.streams.typed import Typed
 from leasing import __version__
@@ -77,6 +79,7 @@ def create_app(
     app.state.sessions, app.state.fanout = sessions, fanout
     app.state.connect, app.state.metrics = connect, metrics
     app.state.stream_threads, app.state.typed = threads.pool(), Typed(sessions)
+    app.state.terminals = Terminals()
     app.state.catalogue = tuple(catalogue)
     openapi.describe(app)
     problems.install(app)
@@ -88,6 +91,7 @@ def create_app(
         leases,
         cluster,
         contacts,
+        endpoints,
         environments,
         history,
         people,
@@ -103,6 +107,7 @@ def create_app(
     ):
         v1.include_router(part.router)
     v1.include_router(terminal.router)
+    v1.include_router(terminals.router)
     app.include_router(v1)
     app.include_router(health.router)
     return app

@@ -30,6 +30,7 @@ FILES = {
     ),
     "keep": ("keep",),
     "execute": ("exec",),
+    "endpoint": ("endpoint",),
     "offers": ("offers", "images", "queue"),
     "reserve": ("reserve",),
     "projects": ("projects",),

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from leasing.cli import show
+from leasing.cli import endpoint, show
 from leasing.cli.session import INTERRUPTED, App, Json, sdk
 from leasing.errors import Invalid, LeasingError, NoRoom, Unavailable
 from leasing.units import parse_until
@@ -46,6 +46,12 @@ def up(  # noqa: PLR0917 - Typer makes every one an option of its own
         str | None, typer.Option(help="Run inside before it is suspended: 'python save.py'")
     ] = None,
     port: Annotated[int | None, typer.Option(help="Port of the application, to be its endpoint.")] = None,
+    cache: endpoint.Cache = None,
+    wake: endpoint.Wake = None,
+    rate: endpoint.Rate = None,
+    burst: endpoint.Burst = None,
+    max_body: endpoint.MaxBody = None,
+    timeout: endpoint.Timeout = None,
     workspace: Annotated[
         str | None, typer.Option(help="Files that stay, at /workspace: data, vision/data, data:ro")
     ] = None,
@@ -77,6 +83,7 @@ def up(  # noqa: PLR0917 - Typer makes every one an option of its own
             name=name, image=image, gpu=gpu, cpus=cpus, memory=memory, shm=shm, ttl=for_, until=ends,
             idle_timeout=idle, command=command or None,
             on_suspend=["sh", "-c", on_suspend] if on_suspend else None, env=_pairs(env, "--env EPOCHS=3"), port=port,
+            endpoint=endpoint.asked(cache, wake, rate, burst, max_body, timeout) or None,
             workspace=workspace, project=project, priority=priority, preemptible=preemptible, node=node,
             labels=_pairs(label, "--label disk=fast"), reservation=reservation, at_least=at_least, wait=wait,
         )  # fmt: skip

@@ -11,6 +11,7 @@ from typing import Any, Self
 import httpx
 
 from leasing.errors import LeasingError
+from leasing.schema.endpoint import EndpointRequest
 from leasing.schema.keep import KeepRequest
 from leasing.schema.lease import EventOut, EventPage, LeaseOut, RenewRequest, ResumeRequest, WhyOut
 from leasing.sdk import streams
@@ -93,6 +94,11 @@ class Lease:
     def unkeep(self) -> LeaseOut:
         """Keep it no longer. Idempotent."""
         return self._now(self._transport.call("DELETE", self._path("keep")))
+
+    def set_endpoint(self, **options: Any) -> LeaseOut:
+        """Change its endpoint while it lives; the fields are those of `EndpointRequest`. Raises `Gone`, `Invalid`."""
+        asked = body(EndpointRequest, options)
+        return self._now(self._transport.call("PATCH", self._path("endpoint"), json=asked))
 
     def why(self) -> WhyOut:
         """Why it is where it is."""

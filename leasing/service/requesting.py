@@ -18,6 +18,7 @@ from leasing.reclaim import NEVER
 from leasing.schema.lease import LeaseRequest
 from leasing.service import (
     durations,
+    endpoints,
     fitting,
     policies,
     projects,
@@ -124,6 +125,7 @@ def _from_ask(ask: LeaseRequest, principal: Principal, limits: LimitSettings, no
         on_suspend=[_text(word, "on-suspend command") for word in ask.on_suspend] if ask.on_suspend else None,
         env=_environment(ask.env),
         port=ask.port,
+        endpoint=endpoints.stored(ask.endpoint, ask.port),
         ttl_seconds=ttl,
         asked_seconds=ttl,
         until=ask.until,

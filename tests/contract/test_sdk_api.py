@@ -33,6 +33,7 @@ METHODS = {
     "restart_lease": Lease.restart,
     "keep_lease": Lease.keep,
     "unkeep_lease": Lease.unkeep,
+    "change_endpoint": Lease.set_endpoint,
     "why_lease": Lease.why,
     "lease_logs": Lease.logs,
     "lease_events": Lease.events,

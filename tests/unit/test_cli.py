@@ -34,7 +34,7 @@ def commands(group: Any = TREE, path: tuple[str, ...] = ()) -> Iterator[tuple[st
 ASKING = [
     ("ls",), ("show", "x"), ("why", "x"), ("logs", "x"), ("events", "x"), ("events", "x", "-f"), ("extend", "x", "1h"),
     ("release", "x"), ("suspend", "x"), ("resume", "x"), ("up", "x"), ("exec", "x"), ("offers",), ("images",),
-    ("queue",), ("demo",), ("whoami",),
+    ("endpoint", "x"), ("queue",), ("demo",), ("whoami",),
     ("tokens", "ls"), ("tokens", "create", "ci"), ("admin", "users", "ls"), ("admin", "nodes", "ls"),
     ("admin", "devices", "ls"), ("admin", "registries", "ls"), ("admin", "nodes", "cordon", "x"),
     ("admin", "users", "create", "eve"), ("admin", "history"), ("admin", "simulate"),

@@ -1,0 +1,87 @@
+"""What a lease's endpoint is told besides its port, when it is asked for and while it lives."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from leasing.cli import show
+from leasing.cli.session import App, Json, client
+from leasing.units import format_duration, format_size
+
+Cache = Annotated[str | None, typer.Option(help="Answer equal calls from a cache for so long: 60s, off")]
+Wake = Annotated[
+    bool | None, typer.Option("--wake/--no-wake", help="Suspended as idle, the next call resumes it.")
+]
+Rate = Annotated[float | None, typer.Option(help="Calls a second at most: 100; 0 is no limit")]
+Burst = Annotated[int | None, typer.Option(help="So many at once above that: 200")]
+MaxBody = Annotated[str | None, typer.Option(help="Largest body of a call: 1GB, off")]
+Timeout = Annotated[str | None, typer.Option(help="Give up a call not answered within: 10m, off")]
+
+
+def register(app: App) -> None:
+    app.command("endpoint")(endpoint)
+
+
+def asked(
+    cache: str | None,
+    wake: bool | None,
+    rate: float | None,
+    burst: int | None,
+    max_body: str | None,
+    timeout: str | None,
+) -> dict[str, Any]:
+    """Of an `EndpointRequest` what was given."""
+    options = {
+        "cache": cache,
+        "wake": wake,
+        "rate": rate,
+        "burst": burst,
+        "max_body": max_body,
+        "timeout": timeout,
+    }
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def endpoint(
+    name: Annotated[str, typer.Argument(help="The lease's name or id.")],
+    cache: Cache = None,
+    wake: Wake = None,
+    rate: Rate = None,
+    burst: Burst = None,
+    max_body: MaxBody = None,
+    timeout: Timeout = None,
+    json: Json = False,
+) -> None:
+    """What a lease's endpoint was told, or what it is told now: at once, while it runs."""
+    from leasing.sdk.transport import at  # lazy: see session.client
+
+    options = asked(cache, wake, rate, burst, max_body, timeout)
+    with client() as server:
+        if options:
+            lease = server.call("PATCH", at("leases", name, "endpoint"), json=options)
+        else:
+            lease = server.call("GET", at("leases", name))
+    if json:
+        show.as_json(lease)
+        return
+    if not lease["endpoint_url"]:
+        print(f"{lease['name']} has no endpoint: it was asked for without a port.")
+        return
+    print(f"{show.bold(lease['name'])} {lease['endpoint_url']}")
+    show.facts(said(lease["endpoint"]))
+
+
+def said(options: dict[str, Any]) -> tuple[tuple[str, str], ...]:
+    """An `EndpointOptions` in lines."""
+    cache, rate, burst = options["cache_seconds"], options["rate"], options["burst"]
+    body, timeout = options["body_max_bytes"], options["timeout_seconds"]
+    most = f"{rate:g} calls a second{f', {burst} at once' if burst else ''}" if rate else "no limit"
+    return (
+        ("cache", f"answers are kept for {format_duration(cache)}" if cache else "off"),
+        ("wake", "when idle, woken by the next call" if options["wake"] else "off"),
+        ("rate", most),
+        ("max body", format_size(body) if body else "no limit"),
+        ("timeout", format_duration(timeout) if timeout else "no limit"),
+    )

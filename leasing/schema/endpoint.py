@@ -1,0 +1,59 @@
+"""What a lease's endpoint may be told besides its port: on the wire, in the row, and as the gateway acts on it."""
+
+from __future__ import annotations
+
+from pydantic import ConfigDict, Field
+
+from leasing.schema.base import Request, Wire
+
+
+class EndpointRequest(Request):
+    """Options to be set. One that is absent stays as it is; `off`, 0 and false take one back."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"cache": "60s", "wake": True, "rate": 100}]})
+
+    cache: str | None = Field(
+        None, max_length=40, description="Equal calls may be answered from a cache for so long: `60s`; `off`."
+    )
+    wake: bool | None = Field(
+        None, description="Suspended as idle, it is resumed by the next call to its endpoint, which waits."
+    )
+    rate: float | None = Field(
+        None, ge=0, le=1_000_000, allow_inf_nan=False, description="Calls a second at most; 0: no limit."
+    )
+    burst: int | None = Field(
+        None,
+        ge=0,
+        le=1_000_000,
+        description="So many at once above that; 0: those of one second, at least one.",
+    )
+    max_body: str | None = Field(
+        None, max_length=20, description="The largest body of a call: `1G`; `off`: no limit."
+    )
+    timeout: str | None = Field(
+        None,
+        max_length=40,
+        description="A call that the application does not begin to answer within that is given up: `10m`; `off`.",
+    )
+
+
+class EndpointOptions(Wire):
+    """Options as they count. Durations in seconds, sizes in bytes; None: no limit, or not at all."""
+
+    model_config = ConfigDict(frozen=True)
+
+    cache_seconds: int | None = None
+    """Answers to equal calls may be kept for so long; None: never."""
+    wake: bool = False
+    """The next call resumes it once it was suspended as idle."""
+    rate: float | None = None
+    """Calls a second."""
+    burst: int | None = None
+    """Calls at once above `rate`; None: those of one second, at least one."""
+    body_max_bytes: int | None = None
+    timeout_seconds: int | None = None
+    """From the end of a call's body to the first byte of its answer's."""
+
+
+PLAIN = EndpointOptions()
+"""Of an endpoint that was told nothing."""
