@@ -7,7 +7,6 @@ from fastapi import APIRouter
 from api.deps import Caller, Core, Now, Unit
 from api.openapi import refusals
 from leasing.access import Action
-from leasing.access import Action
 from leasing.schema.endpoint import EndpointRequest
 from leasing.schema.lease import LeaseOut
 from leasing.service import endpoints, leases, views
