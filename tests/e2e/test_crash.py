@@ -32,7 +32,7 @@ FILE = "/home/lease/model"
 @pytest.fixture
 def cluster(database_url: str) -> Iterator[Cluster]:
     with on_docker(
-        database_url, SchedulerSettings(retry_seconds=0.01, stop_grace_seconds=1), devices=2
+        database_url, SchedulerSettings(retry_seconds=0.01, stop_grace_seconds=0), devices=2
     ) as made:
         yield made
 

@@ -22,7 +22,7 @@ FLATTENING = (("import_image_from_stream", "after"), ("commit", "after"))
 
 @pytest.fixture
 def cluster(database_url: str) -> Iterator[Cluster]:
-    settings = SchedulerSettings(retry_seconds=0.01, stop_grace_seconds=1, flatten_after=1)
+    settings = SchedulerSettings(retry_seconds=0.01, stop_grace_seconds=0, flatten_after=1)
     with on_docker(database_url, settings) as made:
         yield made
 

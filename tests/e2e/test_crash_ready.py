@@ -31,7 +31,7 @@ SAYS = ["sh", "-c", "echo once; exec sleep 600"]
 
 @pytest.fixture
 def cluster(database_url: str) -> Iterator[Cluster]:
-    settings = SchedulerSettings(retry_seconds=0.01, stop_grace_seconds=1)
+    settings = SchedulerSettings(retry_seconds=0.01, stop_grace_seconds=0)
     with on_docker(database_url, settings) as made:
         yield made
 

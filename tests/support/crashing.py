@@ -64,6 +64,6 @@ def _main(url: str, method: str, when: str, environment: dict[str, str]) -> None
         url,
         connect=lambda *_: DockerDriver("", engine),
         logins=lambda _: None,
-        settings=SchedulerSettings(stop_grace_seconds=1),
+        settings=SchedulerSettings(stop_grace_seconds=0),
         docker=engine,
     ).run(threading.Event())

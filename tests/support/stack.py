@@ -139,6 +139,8 @@ def running(settings: Mapping[str, str] | None = None) -> Iterator[Stack]:
         # ready networks for one start at a time: for most tests more would be made and removed for nothing
         "LEASING_WARM_SANDBOXES": "1",
         "LEASING_WARM_SANDBOXES_MOST": "1",
+        # what tests lease is mostly a `sleep`, which as a container's first process hears no request to stop
+        "LEASING_SCHEDULER_STOP_GRACE_SECONDS": "1",
         **(settings or {}),
     }
     stack = Stack(root, environment)
