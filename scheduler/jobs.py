@@ -10,6 +10,7 @@ from uuid import UUID
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
+from images import tools
 from leasing import names
 from leasing.drivers.protocol import Lifecycle
 from leasing.drivers.spec import LeaseFacts
@@ -151,6 +152,7 @@ def _job(claim: Claim, row: sa.Row[Any], installation: str) -> Job:
             workspace=names.volume(installation, row.workspace_id) if row.workspace_id else None,
             read_only=row.workspace_read_only,
             sandbox=_sandbox(row, installation),
+            tools=tools.reference(),
         ),
         attempts=row.attempts,
         stops=row.state == LeaseState.STOPPING,

@@ -42,6 +42,7 @@ from scheduler.reconcile import (
     nodes,
     notices,
     runs,
+    tools,
     usage,
 )
 from scheduler.reconcile.devices import LostDevices
@@ -180,6 +181,7 @@ class Scheduler:
         self._rare.add_job(self._prune, "interval", minutes=10, jitter=60, name="prune")
         self._rare.add_job(self._windows.run_once, "interval", minutes=5, jitter=30, name="windows")
         self._rare.add_job(self._make_room, "interval", minutes=5, jitter=30, name="images")
+        self._rare.add_job(self._bring_tools, "interval", minutes=1, jitter=5, name="tools")
 
     def run(self, stop: threading.Event) -> None:
         """Run until `stop`, or until a loop has died: then raise, so that the process is started anew."""
@@ -338,6 +340,10 @@ class Scheduler:
     def _make_room(self) -> None:
         for node_id, facts in list(self._answered.items()):
             images.run_once(self._sessions, self._fleet.engine(node_id), facts, node_id, self._settings)
+
+    def _bring_tools(self) -> None:
+        for node_id in list(self._answered):
+            tools.run_once(self._fleet.engine(node_id), node_id)
 
     def _prune(self) -> None:
         with self._sessions.begin() as session:

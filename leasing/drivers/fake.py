@@ -285,6 +285,7 @@ class FakeDriver(FakeImages, FakeVolumes):
         rows: int = 24,
         environment: Mapping[str, str] | None = None,
     ) -> ExecStream:
+        aside: Callable[[bytes], None] | None = None,
         with self._up():
             if not self._kept(container_id).container.running:
                 raise DriverError(f"The container {container_id} is not running.")

@@ -97,6 +97,9 @@ class ContainerSpec:
     sandbox: str | None = None
     """The sandbox whose network it joins, by name; `network` is then none of its own."""
     waits: bool = False
+    tools: str | None = None
+    """The image of programs for coming in, which the container sees read-only below `drivers.spec.TOOLS`; it is made
+    without them where the engine does not have that image."""
     """Started for nobody yet: it does nothing until `Lifecycle.hand_over` says what to run."""
 
 
@@ -132,7 +135,7 @@ class Container:
     oom_killed: bool = False
     error: str | None = None
     volumes: Sequence[str] = ()
-    """Names of what is mounted; () in a listing."""
+    """Names of those that are mounted, but for the platform's tools; () in a listing."""
 
     @property
     def running(self) -> bool:
@@ -371,7 +374,12 @@ class Streams(Protocol):
         rows: int = 24,
         environment: Mapping[str, str] | None = None,
     ) -> ExecStream:
-        """`environment` is on top of the container's own."""
+        aside: Callable[[bytes], None] | None = None,
+        """`environment` is on top of the container's own.
+
+        Without a terminal both of its outputs are read as one; with `aside`, the second one is given to that instead,
+        by whoever reads.
+        """
         ...
 
     def archive(self, volume: str, *, name: str, installation: str) -> LogStream:

@@ -25,6 +25,8 @@ HOME = "/home/lease"
 WORKSPACE = "/workspace"
 CA_BUNDLE = "/run/lease/ca-bundle.crt"
 INFO = "/run/lease/info.json"
+TOOLS = "/run/lease/ssh"
+"""Programs of the platform's own, for coming in; they run in any image."""
 WARM, SANDBOX = "warm", "sandbox"
 """Roles of containers that no lease has yet."""
 UNNAMED = "lease"
@@ -57,6 +59,8 @@ class LeaseFacts:
     """The stopped container whose files it goes on with; `image` is then made from that."""
     sandbox: str | None = None
     """The sandbox whose network it joins, by name."""
+    tools: str | None = None
+    """The image of what it sees below `TOOLS`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +73,8 @@ class WarmFacts:
     cpus: float
     memory_bytes: int
     device_uuids: Sequence[str] = ()
+    tools: str | None = None
+    """As a lease's."""
 
 
 def build(facts: LeaseFacts, image: Image, settings: DockerSettings) -> ContainerSpec:
@@ -102,6 +108,7 @@ def build(facts: LeaseFacts, image: Image, settings: DockerSettings) -> Containe
         prepared=LABEL_ENVIRONMENT in image.labels or image.labels.get(LABEL_ROLE) == KEPT,
         follows=facts.follows,
         sandbox=facts.sandbox,
+        tools=facts.tools,
         mounts=(Mount(volume=facts.workspace, target=WORKSPACE, read_only=facts.read_only),)
         if facts.workspace
         else (),
@@ -142,6 +149,7 @@ def waiting(facts: WarmFacts, image: Image, settings: DockerSettings) -> Contain
         pids_limit=settings.pids_limit,
         device_uuids=tuple(facts.device_uuids),
         prepared=LABEL_ENVIRONMENT in image.labels,
+        tools=facts.tools,
         waits=True,
     )
 

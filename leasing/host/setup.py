@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import images.build
-from images import smoke
+from images import smoke, tools
 from images.catalogue import load
 from leasing.drivers.docker import DockerDriver
-from leasing.errors import HostError
+from leasing.errors import DriverError, HostError
 from leasing.host import engine, firewall, packages
 from leasing.host.packages import Say
 from leasing.settings.docker import DockerSettings
@@ -38,6 +38,7 @@ def setup(*, for_tests: bool) -> None:
             print(NO_GPUS)
         _step("Firewall", _firewall)
         _step("Base environment", lambda say: _base(driver, settings, say))
+        _step("SSH into leases", lambda say: _ssh(driver, say))
     finally:
         driver.close()
 
@@ -68,6 +69,17 @@ def _base(driver: DockerDriver, settings: DockerSettings, say: Say) -> str:
     say("trying it")
     smoke.check(driver, base, settings)
     return f"built {base.reference}"
+
+
+def _ssh(driver: DockerDriver, say: Say) -> str:
+    """Leases go without it where it cannot be built."""
+    if driver.find_image(tools.reference()) is not None:
+        return f"found {tools.reference()}"
+    try:
+        tools.ensure(driver, say)
+    except (DriverError, HostError) as error:
+        return f"not built, which the scheduler will try again: {error}"
+    return f"built {tools.reference()}"
 
 
 def _step(name: str, work: Callable[[Say], str]) -> None:

@@ -15,6 +15,7 @@ from uuid import UUID
 
 import sqlalchemy as sa
 
+from images import tools
 from images.catalogue import resolve
 from leasing import names
 from leasing.database import Sessions, now
@@ -222,7 +223,7 @@ class Keeper:
         made = self.images.ensure(engine, wish.image or "", lambda _: None)
         facts = WarmFacts(
             warm_id=warm_id, installation=self.installation, image=made.reference, cpus=wish.cpus_millis / 1000,
-            memory_bytes=wish.memory_bytes, device_uuids=devices,
+            memory_bytes=wish.memory_bytes, device_uuids=devices, tools=tools.reference(),
         )  # fmt: skip
         created = engine.create(spec.waiting(facts, made.image, self.docker))
         return engine.start(created.id), made.image.id

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from leasing.drivers.protocol import Container, Image
+from leasing.drivers.spec import TOOLS
 
 NEVER = "0001-01-01"
 
@@ -40,7 +41,11 @@ def container(facts: Mapping[str, Any]) -> Container:
         exit_code=None if running or state["Status"] == "created" else state.get("ExitCode"),
         oom_killed=bool(state.get("OOMKilled")),
         error=state.get("Error") or None,
-        volumes=tuple(one["Name"] for one in facts.get("Mounts") or () if one.get("Type") == "volume"),
+        volumes=tuple(
+            one["Name"]
+            for one in facts.get("Mounts") or ()
+            if one.get("Type") == "volume" and one.get("Destination") != TOOLS
+        ),
     )
 
 

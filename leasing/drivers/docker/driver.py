@@ -27,6 +27,7 @@ from leasing.drivers.docker.keeping import Keeping
 from leasing.drivers.docker.networks import Networks
 from leasing.drivers.docker.sandboxes import Sandboxes
 from leasing.drivers.docker.streams import Streams
+from leasing.drivers.docker.tools import Tools
 from leasing.drivers.docker.volumes import Volumes
 from leasing.drivers.protocol import (
     LABEL_INSTALLATION,
@@ -52,6 +53,7 @@ class DockerDriver(Images, Keeping, Streams, Commands, Volumes, HandOvers, Sandb
         super().__init__(self._connection)
         self._settings = settings
         self._networks = Networks(settings.network_pool)
+        self._tools = Tools()
         # a lease's network and its container are made at the same time: the container names the network, and needs it
         # only when it starts
         self._beside = ThreadPoolExecutor(max_workers=POOL, thread_name_prefix="docker-network")
@@ -263,7 +265,8 @@ class DockerDriver(Images, Keeping, Streams, Commands, Volumes, HandOvers, Sandb
                     labels=_volume_labels(spec),
                 )
                 for mount in spec.mounts
-            ],
+            ]
+            + self._tools.mounted(client, spec),
         )
 
     def _prepare(self, client: docker.APIClient, container_id: str, spec: ContainerSpec) -> None:

@@ -7,7 +7,7 @@ import os
 import signal
 import socket
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Self
 
 from docker.errors import DockerException
@@ -16,6 +16,8 @@ from leasing.drivers.docker.connection import Connection
 from leasing.drivers.docker.errors import engine_errors
 
 CHUNK = 64 * 1024
+SECOND = 2
+"""Of the outputs that come in one stream: standard error."""
 
 
 class Streams:
@@ -40,6 +42,7 @@ class Streams:
         columns: int = 80,
         rows: int = 24,
         environment: Mapping[str, str] | None = None,
+        aside: Callable[[bytes], None] | None = None,
     ) -> ExecStream:
         given = {"COLUMNS": str(columns), "LINES": str(rows), **(environment or {})}
         if tty:
@@ -47,7 +50,7 @@ class Streams:
         with self._connection.call() as client:
             made = client.exec_create(container_id, list(command), stdin=True, tty=tty, environment=given)
             held = client.exec_start(made["Id"], socket=True, tty=tty)
-            stream = ExecStream(self._connection, made["Id"], held, tty=tty)
+            stream = ExecStream(self._connection, made["Id"], held, tty=tty, aside=aside)
         if tty:
             stream.resize(columns=columns, rows=rows)
         return stream
@@ -87,13 +90,22 @@ class LogStream(Chunks):
 class ExecStream:
     """A process in a container over the engine's hijacked connection."""
 
-    def __init__(self, connection: Connection, exec_id: str, held: Any, *, tty: bool) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        exec_id: str,
+        held: Any,
+        *,
+        tty: bool,
+        aside: Callable[[bytes], None] | None = None,
+    ) -> None:
         self._connection = connection
         self._id = exec_id
         self._held = held  # the response object keeps the connection open
         self._socket: socket.socket = getattr(held, "_sock", held)
         self._socket.settimeout(None)
         self._tty = tty
+        self._aside = aside
 
     def read(self) -> bytes:
         try:
@@ -142,9 +154,15 @@ class ExecStream:
             self._socket.shutdown(socket.SHUT_RDWR)
 
     def _frame(self) -> bytes:
-        """One frame of the multiplexed stream: 8 bytes of header, then that many of either output."""
-        header = self._exactly(8)
-        return self._exactly(struct.unpack(">xxxxI", header)[0]) if header else b""
+        """The next of the multiplexed stream's frames that is to be read: 8 bytes of header, then that many of either
+        output."""
+        while header := self._exactly(8):
+            output, size = struct.unpack(">BxxxI", header)
+            frame = self._exactly(size)
+            if output != SECOND or self._aside is None:
+                return frame
+            self._aside(frame)
+        return b""
 
     def _exactly(self, count: int) -> bytes:
         data = b""
