@@ -30,6 +30,7 @@ FILES = {
     ),
     "keep": ("keep",),
     "execute": ("exec",),
+    "ssh": ("ssh", "ssh-proxy", "config-ssh"),
     "endpoint": ("endpoint",),
     "offers": ("offers", "images", "queue"),
     "reserve": ("reserve",),

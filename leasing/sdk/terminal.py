@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import json
-import ssl
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Self
-from urllib.parse import urlencode
 
-from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
-from websockets.sync.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import ClientConnection
 
-from leasing.errors import Invalid, LeasingError, Unavailable, by_code
-from leasing.sdk.transport import Transport, at, stranger
+from leasing.errors import Unavailable
+from leasing.sdk import sockets
+from leasing.sdk.transport import Transport, at
 
 
 class Terminal:
@@ -40,22 +39,9 @@ class Terminal:
     ) -> Iterator[Self]:
         """At a lease by id or name. Raises `Unavailable`; the platform's own refusal comes with `output`."""
         wanted = [("tty", str(tty).lower()), ("columns", str(columns)), ("rows", str(rows))]
-        query = urlencode([*wanted, *(("command", word) for word in command)])
-        url = f"ws{transport.url.removeprefix('http')}/api/v1{at('leases', lease, 'terminal')}?{query}"
-        try:
-            socket = connect(
-                url,
-                additional_headers={"Authorization": f"Bearer {transport.token}"},
-                ssl=transport.verify if isinstance(transport.verify, ssl.SSLContext) else None,
-                max_size=None,
-                compression=None,
-            )
-        except InvalidStatus as error:
-            raise _refused(transport, error) from error
-        except (OSError, InvalidHandshake) as error:
-            raise Unavailable(
-                f"{transport.url} does not answer: {error}.", hint="Is it running? On the server: make run"
-            ) from error
+        query = [*wanted, *(("command", word) for word in command)]
+        unfit = "That is too long a command (at most 256 words), or no size for a terminal."
+        socket = sockets.opened(transport, at("leases", lease, "terminal"), query, unfit=unfit)
         with socket:
             yield cls(socket, transport.url)
 
@@ -67,8 +53,8 @@ class Terminal:
                     yield message
                     continue
                 said = json.loads(message)
-                if "error" in said:
-                    raise by_code().get(said["error"], LeasingError)(said["detail"], hint=said.get("hint"))
+                if (refused := sockets.refusal(said)) is not None:
+                    raise refused
                 self._ended = True
                 self.exit_code = said["exit_code"] if said["exit_code"] is not None else 255
         except ConnectionClosed:
@@ -93,15 +79,3 @@ class Terminal:
             self._socket.send(message)
         except ConnectionClosed:
             return  # the reading side says how it ended
-
-
-def _refused(transport: Transport, error: InvalidStatus) -> LeasingError:
-    """The api refuses a handshake only for what the address says; a proxy before it may for anything."""
-    status = error.response.status_code
-    if status == 403:
-        return Invalid("That is too long a command, or no size for a terminal.", hint="At most 256 words.")
-    if status >= 500:
-        return Unavailable(
-            f"{transport.url} answered {status}.", hint="Is it running? On the server: make run"
-        )
-    return stranger(transport.url)
