@@ -17,6 +17,7 @@ from leasing import __version__
 from leasing.database import now
 from leasing.model import (
     Allocation,
+    CallTime,
     Device,
     Event,
     Forecast,
@@ -267,6 +268,19 @@ class Rows(Collector):
             moved.add_metric([str(traffic.lease_id), "out"], traffic.bytes_out_total)
         yield requests
         yield moved
+        yield self._call_times()
+
+    def _call_times(self) -> Metric:
+        family = metrics.REQUEST_SECONDS.new()
+        count, seconds, buckets = 0, 0.0, dict.fromkeys(CallTime.BOUNDS, 0)
+        for row in self._session.execute(sa.select(CallTime).order_by(CallTime.upto)).scalars():
+            count += row.calls_total
+            seconds += row.seconds_total
+            for bound in buckets:
+                buckets[bound] += row.calls_total if row.upto <= bound else 0
+        named = [(str(bound), float(calls)) for bound, calls in buckets.items()]
+        family.add_metric([], [*named, ("+Inf", float(count))], seconds)
+        return family
 
     def _history(self) -> Iterable[Metric]:
         transitions = metrics.TRANSITIONS.new()

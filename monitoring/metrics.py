@@ -158,6 +158,11 @@ GATEWAY_BYTES = Counter(
     "leasing_gateway_bytes_total", "Bytes through an endpoint.", ("lease_id", "direction")
 )
 
+REQUEST_SECONDS = Histogram(
+    "leasing_gateway_request_seconds",
+    "From a call's arrival to the end of its answer, of all endpoints; WebSockets left out.",
+)
+
 GPU_UTILIZATION = Gauge("leasing_gpu_utilization_ratio", "Utilisation of a device.", DEVICE, Source.NODE)
 GPU_MEMORY_USED = Gauge("leasing_gpu_memory_used_bytes", "Memory in use on a device.", DEVICE, Source.NODE)
 GPU_MEMORY_TOTAL = Gauge("leasing_gpu_memory_total_bytes", "Memory of a device.", DEVICE, Source.NODE)

@@ -2,132 +2,152 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from http.cookies import CookieError, SimpleCookie
+from collections.abc import Iterable
 from urllib.parse import urlsplit
 
-from multidict import CIMultiDict, CIMultiDictProxy
+from api.gateway.wire.message import Field
+from api.gateway.wire.requests import Request
 
 HOP_BY_HOP = frozenset(
     {
-        "connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "proxy-connection", "te", "trailer",
-        "transfer-encoding", "upgrade",
+        b"connection", b"keep-alive", b"proxy-authenticate", b"proxy-authorization", b"proxy-connection", b"te",
+        b"trailer", b"transfer-encoding", b"upgrade", b"http2-settings",
     }
 )  # fmt: skip
 OURS = frozenset(
     {
-        "forwarded", "x-forwarded-for", "x-forwarded-proto", "x-forwarded-host", "x-forwarded-prefix",
-        "x-forwarded-port", "x-real-ip", "x-leasing-user",
+        b"forwarded", b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host", b"x-forwarded-prefix",
+        b"x-forwarded-port", b"x-forwarded-server", b"x-real-ip", b"x-leasing-user",
     }
 )  # fmt: skip
 """What the gateway says of a caller; a caller's own are dropped."""
 
-WEBSOCKET = frozenset(
-    {"sec-websocket-key", "sec-websocket-version", "sec-websocket-extensions", "sec-websocket-accept"}
-)
-COOKIE_PREFIX = "leasing_"
+FRAMED = HOP_BY_HOP | {b"content-length"}
+NOT_PASSED = FRAMED | OURS | {b"expect"}
+NOT_TRAILED = NOT_PASSED | {
+    b"authorization",
+    b"cookie",
+    b"set-cookie",
+    b"host",
+    b"content-encoding",
+    b"content-type",
+}
+"""What would mean something else at the end of a message than it said at its beginning."""
 
-Headers = CIMultiDict[str] | CIMultiDictProxy[str]
+COOKIE_PREFIX = b"leasing_"
+EXTENSIONS = b"sec-websocket-extensions"
+"""Not asked for: compressed, what a message says could not be told from another."""
 
 
-def to_upstream(
-    headers: Headers, *, client: str, scheme: str, prefix: str, user: str, own_token: bool
-) -> CIMultiDict[str]:
-    """For the application: without hop-by-hop headers, without anything that stands for the caller on the platform.
+def to_application(request: Request, *, own_token: bool) -> list[Field]:
+    """What passes of the caller's: nothing that belongs to the connection or stands for them on the platform.
 
     `own_token` says whether the Authorization header carries the platform's token; another one is the application's.
     """
-    named = _named_by_connection(headers)
-    passed: CIMultiDict[str] = CIMultiDict()
-    for name, value in headers.items():
-        lower = name.lower()
-        if lower in HOP_BY_HOP | OURS | named or lower == "content-length":
+    named = request.connection
+    passed = []
+    for one in request.fields:
+        lower = one[0]
+        if lower in NOT_PASSED or lower in named or lower == EXTENSIONS:
             continue
-        if lower == "authorization" and own_token:
+        if b"_" in lower and lower.replace(b"_", b"-") in NOT_PASSED:
+            continue  # many a server reads X_Leasing_User as X-Leasing-User
+        if lower == b"authorization" and own_token:
             continue
-        if lower == "cookie":
-            if kept := _without_ours(value):
-                passed.add(name, kept)
+        if lower == b"cookie":
+            if kept := _without_ours(one[2]):
+                passed.append((lower, one[1], kept))
             continue
-        passed.add(name, value)
-    passed["X-Forwarded-For"] = client
-    passed["X-Forwarded-Proto"] = scheme
-    passed["X-Forwarded-Host"] = headers.get("Host", "")
-    passed["X-Forwarded-Prefix"] = prefix
-    passed["X-Leasing-User"] = user
+        passed.append(one)
     return passed
 
 
-def to_client(headers: Headers, *, prefix: str, upstream: str) -> CIMultiDict[str]:
-    """For the caller: redirects and cookies of the application stay below the endpoint's own prefix."""
-    named = _named_by_connection(headers)
-    passed: CIMultiDict[str] = CIMultiDict()
-    for name, value in headers.items():
-        lower = name.lower()
-        if lower in HOP_BY_HOP | named:
-            continue
-        if lower == "location":
-            passed.add(name, _location(value, prefix, upstream))
-        elif lower == "set-cookie":
-            if cookie := _cookie(value, prefix):
-                passed.add(name, cookie)
-        else:
-            passed.add(name, value)
-    return passed
-
-
-def _named_by_connection(headers: Headers) -> frozenset[str]:
-    return frozenset(
-        part.strip().lower()
-        for value in headers.getall("Connection", ())
-        for part in value.split(",")
-        if part.strip()
+def said_of(*, client: bytes, scheme: bytes, host: bytes, prefix: bytes, user: bytes) -> bytes:
+    """The headers by which an application knows its caller, as they stand on the wire."""
+    return (
+        b"X-Forwarded-For: %b\r\nX-Forwarded-Proto: %b\r\nX-Forwarded-Host: %b\r\n"
+        b"X-Forwarded-Prefix: %b\r\nX-Leasing-User: %b\r\n" % (client, scheme, host, prefix, user)
     )
 
 
-def _without_ours(cookie: str) -> str:
-    parts = (part.strip() for part in cookie.split(";"))
-    return "; ".join(part for part in parts if part and not part.startswith(COOKIE_PREFIX))
+def to_client(fields: Iterable[Field], *, prefix: bytes, upstream: bytes) -> list[Field]:
+    """For the caller: redirects and cookies of the application stay below the endpoint's own prefix."""
+    passed: list[Field] = []
+    named: frozenset[bytes] = frozenset()
+    for one in fields:
+        lower = one[0]
+        if lower == b"connection":
+            named |= {word.strip().lower() for word in one[2].split(b",")}
+        if lower in FRAMED:
+            continue
+        if lower == b"location":
+            passed.append((lower, one[1], _location(one[2], prefix, upstream)))
+        elif lower == b"set-cookie":
+            if cookie := _cookie(one[2], prefix):
+                passed.append((lower, one[1], cookie))
+        else:
+            passed.append(one)
+    if named - {b"close", b"keep-alive", b"upgrade"}:
+        return [one for one in passed if one[0] not in named]
+    return passed
 
 
-def _location(location: str, prefix: str, upstream: str) -> str:
+def trailed(fields: Iterable[Field]) -> list[Field]:
+    """Trailers that pass."""
+    return [one for one in fields if one[0] not in NOT_TRAILED and b"_" not in one[0]]
+
+
+def written(fields: Iterable[Field]) -> bytes:
+    return b"".join([b"%b: %b\r\n" % (name, value) for _, name, value in fields])
+
+
+def size(fields: Iterable[Field]) -> int:
+    """Bytes on the wire."""
+    return sum(len(name) + len(value) + 4 for _, name, value in fields)
+
+
+def cookies(values: Iterable[bytes], name: bytes) -> list[bytes]:
+    """The values of one of our cookies. There may be several, by path, and anybody's: none is believed unseen."""
+    found = []
+    for value in values:
+        for part in value.split(b";"):
+            key, mark, said = part.strip().partition(b"=")
+            if mark and key == name:
+                found.append(said.strip(b'"'))
+    return found
+
+
+def _without_ours(cookie: bytes) -> bytes:
+    if COOKIE_PREFIX not in cookie:
+        return cookie
+    parts = (part.strip() for part in cookie.split(b";"))
+    return b"; ".join(part for part in parts if part and not part.startswith(COOKIE_PREFIX))
+
+
+def _location(location: bytes, prefix: bytes, upstream: bytes) -> bytes:
     """An address of the application's own is given the prefix; one elsewhere is left alone."""
-    parts = urlsplit(location)
+    try:
+        parts = urlsplit(location)
+    except ValueError:
+        return location
     own = not parts.netloc or parts.netloc == upstream
-    if not own or not parts.path.startswith("/") or parts.path.startswith(f"{prefix}/"):
+    if not own or not parts.path.startswith(b"/") or (prefix and parts.path.startswith(prefix + b"/")):
         return location
     return (
         prefix
         + parts.path
-        + (f"?{parts.query}" if parts.query else "")
-        + (f"#{parts.fragment}" if parts.fragment else "")
+        + (b"?" + parts.query if parts.query else b"")
+        + (b"#" + parts.fragment if parts.fragment else b"")
     )
 
 
-def _cookie(value: str, prefix: str) -> str | None:
-    """The cookie confined to the prefix; None for one that pretends to be the platform's."""
-    first, *attributes = (part.strip() for part in value.split(";"))
-    if first.startswith(COOKIE_PREFIX):
+def _cookie(value: bytes, prefix: bytes) -> bytes | None:
+    """The cookie confined to the prefix and to this host; None for one that pretends to be the platform's."""
+    first, *attributes = (part.strip() for part in value.split(b";"))
+    if first.lower().startswith(COOKIE_PREFIX):
         return None
-    kept: list[str] = [one for one in attributes if not one.lower().startswith(("path=", "domain="))]
-    path = next((one[5:] for one in attributes if one.lower().startswith("path=")), "/")
-    if not path.startswith(f"{prefix}/"):
-        path = prefix + (path if path.startswith("/") else "/")
-    return "; ".join([first, f"Path={path}", *kept])
-
-
-def cookie_values(values: Iterable[str], name: str) -> str | None:
-    """The value of one of our cookies."""
-    for value in values:
-        try:
-            jar = SimpleCookie(value)
-        except CookieError:
-            continue
-        if name in jar:
-            return jar[name].value
-    return None
-
-
-def size(found: Mapping[str, str]) -> int:
-    """Bytes of headers on the wire, about."""
-    return sum(len(name) + len(value) + 4 for name, value in found.items())
+    kept = [one for one in attributes if not one.lower().startswith((b"path=", b"domain="))]
+    path = next((one[5:] for one in attributes if one.lower().startswith(b"path=")), b"/")
+    if prefix and not path.startswith(prefix + b"/"):
+        path = prefix + (path if path.startswith(b"/") else b"/")
+    return b"; ".join([first, b"Path=" + (path or b"/"), *kept])

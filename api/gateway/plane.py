@@ -1,41 +1,47 @@
-"""The built-in data plane: bytes between callers and containers, streamed both ways."""
+"""The built-in data plane: every request is decided here, and carried by what stands beside."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import functools
 import ipaddress
-import json
 import logging
-from collections.abc import AsyncIterator, Callable, Sequence
-from datetime import UTC, datetime, timedelta
+import math
+import threading
+from collections.abc import Sequence
+from datetime import UTC, datetime
 
-import aiohttp
-from aiohttp import WSMsgType, web
-from fastapi.concurrency import run_in_threadpool
-from multidict import CIMultiDict
-from yarl import URL
-
-from api.gateway import asking, headers
+from api.gateway import asking, entering, headers, routing
+from api.gateway.asked import Asked
 from api.gateway.authorise import Refusal, Upstream, authorise
-from api.gateway.grants import Grants, Target, Visitor
-from api.gateway.traffic import FRAMES, PACKETS, Counters
-from leasing.database import Sessions, now
-from leasing.errors import NotSignedIn
-from leasing.service import tickets
+from api.gateway.callers import Caller
+from api.gateway.exchange import Exchange, too_large
+from api.gateway.grants import Grants, Target, View, Visitor
+from api.gateway.held import Gathering, Held
+from api.gateway.hooks import Answer, Cache, Call, Waker
+from api.gateway.live import Live
+from api.gateway.problems import Problem
+from api.gateway.rates import Rates
+from api.gateway.routing import Elsewhere, Place
+from api.gateway.traffic import Counters
+from api.gateway.upstreams import Pool, key_of
+from api.gateway.wire.requests import Request
+from leasing.database import Sessions
 from leasing.settings.gateway import GatewaySettings
-from leasing.states import LeaseState
 
 log = logging.getLogger(__name__)
-COOKIE = "leasing_endpoint"
-ENTER = "/.leasing/enter"
-CHUNK = 64 * 1024
-WATCH_SECONDS = 0.25
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
-Socket = aiohttp.ClientWebSocketResponse | web.WebSocketResponse
+SWEEP_SECONDS = 0.5
+FOLLOW_SECONDS = 3.0
+"""What is to be cut must be cut by then, or the grants that say so do not count as in force."""
+COOKIES_TRIED = 4
+STALE = Problem(503, "unavailable", "The gateway cannot confirm who may come in; try again shortly.", retry=2)
+NOWHERE = Problem(404, "not_found", "Endpoints are under /l/<lease>/.")
 
 
 class Plane:
-    """One aiohttp application. Everything under `/l/<lease>/` is the lease's own; nothing else is served."""
+    """Decides each request by the one rule, within the lease's limits, and has it carried. On the loop's thread."""
 
     def __init__(
         self,
@@ -47,285 +53,334 @@ class Plane:
         api_url: str,
         secure: bool,
         networks: Sequence[Network],
+        domain: str | None = None,
+        fronted: bool = False,
+        cache: Cache | None = None,
+        waker: Waker | None = None,
     ) -> None:
-        """`networks` are where containers live: no upstream outside them is ever connected to."""
+        """`networks` are where containers live: no upstream outside them is ever connected to. `fronted`: a proxy
+        stands before it and says with a line PROXY who calls."""
+        self.settings = settings
+        self.counters = counters
+        self.secure = secure
+        self.fronted = fronted
+        self.pool = Pool(settings.connect_seconds)
+        self.live = Live()
         self._grants = grants
-        self._counters = counters
         self._sessions = sessions
-        self._settings = settings
         self._api_url = api_url
-        self._secure = secure
-        self._networks = tuple(networks)
-        self._client: aiohttp.ClientSession | None = None
+        self._domain = (domain or "").lower().encode()
+        self._cache = cache
+        self._waker = waker
+        self._rates = Rates()
+        self._callers: set[Caller] = set()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        networks = tuple(networks)
+        self.inside = functools.lru_cache(maxsize=4096)(lambda host: _inside(host, networks))
+        """Whether an address is in the leases' networks."""
 
-    def app(self) -> web.Application:
-        app = web.Application(client_max_size=0)
-        app.cleanup_ctx.append(self._connected)
-        app.router.add_route("*", "/{tail:.*}", self._serve)
-        return app
+    # its life
 
-    async def _connected(self, _: web.Application) -> AsyncIterator[None]:
-        timeout = aiohttp.ClientTimeout(
-            total=None, sock_connect=self._settings.connect_seconds, sock_read=self._settings.idle_seconds
+    def caller(self) -> Caller:
+        """For the next connection."""
+        return Caller(self)
+
+    async def run(self) -> None:
+        """Look after deadlines and kept connections, until cancelled."""
+        self._loop = asyncio.get_running_loop()
+        tick = 0
+        while True:
+            await asyncio.sleep(SWEEP_SECONDS)
+            at = self._loop.time()
+            tick += 1
+            for caller in [one for one in self._callers if one.deadline <= at]:
+                caller.overdue()
+            if tick % 4 == 0:
+                self._tidy(at)
+
+    def _tidy(self, at: float) -> None:
+        for caller in [one for one in self._callers if one.gone]:
+            caller.abort()
+        listening = self._grants.listening()
+        self._rates.forget([target.lease_id for target in listening])
+        self.pool.sweep(
+            at,
+            {
+                key_of(target.lease_id, Upstream(target.address, target.port))
+                for target in listening
+                if target.address is not None and target.port is not None
+            },
         )
-        async with aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=15),
-            timeout=timeout,
-            auto_decompress=False,
-            cookie_jar=aiohttp.DummyCookieJar(),
-            skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding", "Content-Type"),
-        ) as self._client:
-            yield
 
-    async def _serve(self, request: web.Request) -> web.StreamResponse:
-        if not self._grants.current:
-            return _problem(
-                503, "unavailable", "The gateway cannot confirm who may come in; try again shortly."
-            )
-        path = request.raw_path
-        if not path.startswith("/l/"):
-            return _problem(404, "not_found", "Endpoints are under /l/<lease>/.")
-        name, slash, rest = path.removeprefix("/l/").partition("/")
-        name, mark, query = name.partition("?")
-        target = self._grants.target(name)
-        if slash and f"/{rest}".split("?", 1)[0] == ENTER:
-            return await self._enter(request, target)
-        visitor, own_token = self._visitor(request)
-        verdict = authorise(visitor, target)
-        if isinstance(verdict, Refusal):
-            return self._refuse(request, verdict, name, target)
-        assert visitor is not None, "only the known are let in"
-        assert target is not None, "only to what there is"
-        if not slash:
-            return web.Response(
-                status=308, headers={"Location": f"/l/{name}/" + (f"?{query}" if mark else "")}
-            )
-        if not self.inside(verdict.host):
-            log.error("upstream outside the leases' networks lease=%s", target.lease_id)
-            return _problem(502, "upstream_outside", "The endpoint's address is not in the leases' networks.")
-        return await self._carry(request, visitor, target, verdict, f"/{rest}", own_token=own_token)
+    async def close(self, grace: float) -> None:
+        """Let what runs end for so long, and cut the rest."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self.live.quiet(), grace)
+        self.live.cut_all()
+        for caller in list(self._callers):
+            caller.abort()
+        self.pool.close()
 
-    def _visitor(self, request: web.Request) -> tuple[Visitor | None, bool]:
-        """Who calls, and whether the Authorization header was ours."""
-        moment = datetime.now(UTC)
-        scheme, _, secret = request.headers.get("Authorization", "").partition(" ")
-        if scheme.lower() == "bearer" and (found := self._grants.visitor(secret.strip(), moment)):
-            return found, True
-        cookie = headers.cookie_values(request.headers.getall("Cookie", ()), COOKIE)
-        return (self._grants.visitor(cookie, moment) if cookie else None), False
+    def follow(self, _: View) -> None:
+        """Of a new view: cut what it lets through no longer. Not on the loop's thread, which does the cutting.
 
-    def inside(self, host: str) -> bool:
-        """Whether the address is in the leases' networks."""
-        address = ipaddress.ip_address(host)
-        return any(address in network for network in self._networks)
+        Raises `TimeoutError` if that has not happened in time.
+        """
+        if self._loop is None or self._loop.is_closed():
+            return  # nothing is carried
+        done = threading.Event()
 
-    def _refuse(
-        self, request: web.Request, refusal: Refusal, name: str, target: Target | None
-    ) -> web.Response:
-        status, code, words = refusal.value
-        facts = {
-            "name": name[:40],
-            "state": target.state if target else "",
-            "message": target.message if target else "",
-        }
-        if refusal is Refusal.NOT_SIGNED_IN and "text/html" in request.headers.get("Accept", ""):
-            link = f"{self._api_url}/open/{name[:40]}" if name.replace("-", "").isalnum() else self._api_url
-            page = f'<!doctype html><title>Sign in</title><p>Sign in to open this: <a href="{link}">{link}</a></p>'
-            return web.Response(status=401, text=page, content_type="text/html")
-        return _problem(status, code, words.format(**facts))
-
-    async def _enter(self, request: web.Request, target: Target | None) -> web.StreamResponse:
-        """A ticket from the pages becomes a cookie for this one lease."""
-        if target is None:
-            return _problem(404, "not_found", "There is no such lease.")
-        ticket = request.query.get("ticket", "")
-
-        def redeem() -> str:
-            with self._sessions.begin() as session:
-                lasts = timedelta(hours=self._settings.cookie_hours)
-                return tickets.redeem(session, ticket, target.lease_id, lasts=lasts, now=now(session))
+        def recheck() -> None:
+            if cut := self.live.recheck(self._grants):
+                log.info("cut what was no longer allowed calls=%d", cut)
+            done.set()
 
         try:
-            secret = await run_in_threadpool(redeem)
-        except NotSignedIn as error:
-            return _problem(401, error.code, str(error))
-        await run_in_threadpool(self._grants.load)  # so that the very next call finds it
-        answer = web.Response(status=303, headers={"Location": f"/l/{target.name}/"})
-        answer.set_cookie(
-            COOKIE, secret, path=f"/l/{target.name}/", httponly=True, samesite="Lax", secure=self._secure,
-            max_age=int(self._settings.cookie_hours * 3600),
-        )  # fmt: skip
-        return answer
+            self._loop.call_soon_threadsafe(recheck)
+        except RuntimeError:
+            return  # it stopped meanwhile, and what it carried with it
+        if not done.wait(FOLLOW_SECONDS):
+            raise TimeoutError("the gateway's loop did not answer")
 
-    async def _carry(
+    def opened(self, caller: Caller) -> bool:
+        self._callers.add(caller)
+        return len(self._callers) <= self.settings.connections
+
+    def closed(self, caller: Caller) -> None:
+        self._callers.discard(caller)
+
+    # a request
+
+    def begin(self, caller: Caller, request: Request, *, woken: bool = False) -> None:
+        if not self._grants.current:
+            caller.refuse(STALE)
+            return
+        place = routing.find(request, self._domain)
+        if isinstance(place, Elsewhere):
+            caller.reply(place.status, [(b"Location", place.location)])
+            return
+        if place is None:
+            caller.refuse(NOWHERE)
+            return
+        target = self._grants.target(place.name)
+        if place.path.startswith(entering.ENTER) and place.path.partition(b"?")[0] == entering.ENTER:
+            Held(caller, self._enter(caller, place, target))
+            return
+        visitor, secret, own_token = self._visitor(request, place)
+        verdict = authorise(visitor, target)
+        if isinstance(verdict, Refusal):
+            asleep = verdict is Refusal.NOT_RUNNING and not woken and self._waker is not None
+            if asleep and visitor and target and self._waker and self._waker.wakes(visitor, target):
+                Held(caller, self._wake(caller, request, visitor, target, self._waker))
+            else:
+                self._refuse(caller, request, verdict, place, target)
+            return
+        assert visitor is not None, "only the known are let in"
+        assert target is not None, "only to what there is"
+        problem = self._against(request, target, verdict, by_cookie=not own_token)
+        if problem is not None:
+            caller.refuse(problem)
+            return
+        self._carry(
+            caller,
+            self._asked(caller, request, place, visitor, target, verdict, secret, own_token=own_token),
+        )
+
+    def _visitor(self, request: Request, place: Place) -> tuple[Visitor | None, str, bool]:
+        """Who calls, by which secret, and whether the Authorization header was ours."""
+        moment = datetime.now(UTC)
+        scheme, _, token = request.found.get(b"authorization", b"").partition(b" ")
+        if scheme.lower() == b"bearer":
+            secret = token.strip().decode("latin-1")
+            if (found := self._grants.visitor(secret, moment)) is not None:
+                return found, secret, True
+        if b"cookie" in request.found:
+            brought = request.values(b"cookie")
+            tried = headers.cookies(brought, entering.COOKIE)
+            tried += headers.cookies(brought, entering.ROOT + place.name.encode())
+            for one in tried[:COOKIES_TRIED]:
+                secret = one.decode("latin-1")
+                if (found := self._grants.visitor(secret, moment)) is not None:
+                    return found, secret, False
+        return None, "", False
+
+    def _against(
+        self, request: Request, target: Target, upstream: Upstream, *, by_cookie: bool
+    ) -> Problem | None:
+        """What stands against a call of somebody who may call."""
+        if not self.inside(upstream.host):
+            log.error("upstream outside the leases' networks lease=%s", target.lease_id)
+            return Problem(502, "upstream_outside", "The endpoint's address is not in the leases' networks.")
+        if by_cookie and _from_another_page(request):
+            return Problem(
+                403,
+                "other_origin",
+                "A page of another origin may not act here with your cookie; let it bring a token.",
+                close=True,
+            )
+        options = target.endpoint
+        if options.body_max_bytes is not None and request.length > options.body_max_bytes:
+            return too_large(options.body_max_bytes)
+        if self.live.calls(target.lease_id) >= self.settings.calls_per_lease:
+            return Problem(
+                503,
+                "too_many",
+                f"Lease {target.name!r} has {self.settings.calls_per_lease} calls under way, the most that one may "
+                "(LEASING_GATEWAY_CALLS_PER_LEASE); try again shortly.",
+                retry=1,
+            )
+        wait = self._rates.wait(target.lease_id, options, asyncio.get_running_loop().time())
+        if wait:
+            return Problem(
+                429,
+                "too_fast",
+                f"Lease {target.name!r} takes {options.rate:g} calls a second; whoever may change it can allow more: "
+                f"lease endpoint {target.name} --rate …",
+                retry=math.ceil(wait),
+            )
+        return None
+
+    def _asked(
         self,
-        request: web.Request,
+        caller: Caller,
+        request: Request,
+        place: Place,
         visitor: Visitor,
         target: Target,
         upstream: Upstream,
-        path: str,
+        secret: str,
         *,
         own_token: bool,
-    ) -> web.StreamResponse:
-        prefix = f"/l/{target.name}"
-        passed = headers.to_upstream(
-            request.headers,
-            client=request.remote or "",
-            scheme="https" if self._secure else "http",
-            prefix=prefix,
-            user=visitor.name,
-            own_token=own_token,
+    ) -> Asked:
+        count = self.counters.of(target.lease_id)
+        count.requests += 1
+        method, path = request.method.decode(), place.path.decode("latin-1")
+        return Asked(
+            request=request,
+            visitor=visitor,
+            target=target,
+            upstream=upstream,
+            place=place,
+            secret=secret,
+            fields=headers.to_application(request, own_token=own_token),
+            said=headers.said_of(
+                client=caller.peer,
+                scheme=b"https" if self.secure else b"http",
+                host=request.found.get(b"host", b""),
+                prefix=place.prefix,
+                user=visitor.name.encode(),
+            ),
+            person=self.counters.person(target.lease_id, asking.request(method, path)),
+            since=asyncio.get_running_loop().time(),
+            cookie=None if own_token else routing.remembers(request, place),
         )
-        url = URL(f"http://{upstream.host}:{upstream.port}{path}", encoded=True)
-        self._counters.of(target.lease_id).requests += 1
-        person = self._counters.person(target.lease_id, asking.request(request.method, path))
-        work = asyncio.ensure_future(
-            self._websocket(request, url, passed, target)
-            if _wants_websocket(request)
-            else self._http(request, url, passed, target, prefix, person=person)
+
+    def _carry(self, caller: Caller, asked: Asked) -> None:
+        cache = self._cache
+        if cache is None or asked.target.endpoint.cache_seconds is None or asked.request.upgrade:
+            Exchange(self, caller, asked).start()
+            return
+        call = _call(asked)
+        most = cache.gathers(call, None if asked.request.chunked else asked.request.length)
+        if most is None:
+            Exchange(self, caller, asked).start()
+        elif not asked.request.has_body:
+            Held(caller, self._find(caller, asked, cache, call))
+        else:
+            self._gather(caller, asked, cache, call, most)
+
+    # what takes its time
+
+    def _gather(self, caller: Caller, asked: Asked, cache: Cache, call: Call, most: int) -> None:
+        def done(body: bytes, whole: bool) -> None:
+            asked.gathered, asked.whole = body, whole
+            if whole:
+                Held(caller, self._find(caller, asked, cache, call))
+            else:
+                Exchange(self, caller, asked).start()
+
+        Gathering(caller, most, self.settings.body_seconds, done)
+        if b"expect" in asked.request.found:
+            caller.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        caller.pass_body()
+
+    async def _find(self, caller: Caller, asked: Asked, cache: Cache, call: Call) -> None:
+        found = await cache.find(call, asked.gathered)
+        if isinstance(found, Answer):
+            fields = [(name.lower(), name, value) for name, value in found.headers]
+            passed = headers.to_client(fields, prefix=asked.place.prefix, upstream=b"")
+            count = self.counters.of(asked.target.lease_id)
+            count.bytes_in += len(asked.gathered)
+            count.bytes_out += len(found.body)
+            self.counters.took(asyncio.get_running_loop().time() - asked.since)
+            caller.reply(found.status, [(name, value) for _, name, value in passed], found.body)
+            return
+        if found is not None:
+            asked.recorder, asked.marks = found, found.marks
+        Exchange(self, caller, asked).start()
+
+    async def _wake(
+        self, caller: Caller, request: Request, visitor: Visitor, target: Target, waker: Waker
+    ) -> None:
+        problem = await waker.wake(visitor, target)
+        if problem is None:
+            self.begin(caller, request, woken=True)
+        else:
+            caller.refuse(problem)
+
+    async def _enter(self, caller: Caller, place: Place, target: Target | None) -> None:
+        answer = await entering.enter(
+            place,
+            target,
+            grants=self._grants,
+            sessions=self._sessions,
+            hours=self.settings.cookie_hours,
+            secure=self.secure,
         )
-        watch = asyncio.ensure_future(self._until_over(target))
-        try:
-            await asyncio.wait({work, watch}, return_when=asyncio.FIRST_COMPLETED)
-            if not work.done():
-                work.cancel()
-                if request.transport is not None:
-                    request.transport.abort()  # a stream cut short must not look like one that ended
-            return await work
-        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError):
-            return _problem(
-                502,
-                "no_answer",
-                f"Nothing listens on port {upstream.port} of lease {target.name!r}. If the application runs, it may be "
-                f"listening on the container's 127.0.0.1 only: let it bind 0.0.0.0:{upstream.port}.",
-            )
-        except (aiohttp.ClientError, TimeoutError) as error:
-            return _problem(502, "bad_answer", f"The application broke off: {type(error).__name__}.")
-        finally:
-            watch.cancel()
-            if not work.done():
-                work.cancel()
+        if isinstance(answer, Problem):
+            caller.refuse(answer)
+        else:
+            caller.reply(303, answer)
 
-    async def _until_over(self, target: Target) -> None:
-        """Returns when the lease no longer runs, or its container moved: what streams from it then is cut."""
-        while True:
-            await asyncio.sleep(WATCH_SECONDS)
-            current = self._grants.target(target.name)
-            if current is None or current.state != LeaseState.RUNNING or current.address != target.address:
-                return
-
-    async def _http(
-        self,
-        request: web.Request,
-        url: URL,
-        passed: CIMultiDict[str],
-        target: Target,
-        prefix: str,
-        *,
-        person: bool,
-    ) -> web.StreamResponse:
-        assert self._client is not None, "connected for as long as the application serves"
-        body = self._sent(request, target) if request.can_read_body else None
-        if body is not None and request.content_length is not None:
-            passed["Content-Length"] = str(request.content_length)
-        async with self._client.request(
-            request.method, url, headers=passed, data=body, allow_redirects=False
-        ) as answer:
-            response = web.StreamResponse(
-                status=answer.status,
-                reason=answer.reason,
-                headers=headers.to_client(answer.headers, prefix=prefix, upstream=f"{url.host}:{url.port}"),
-            )
-            await response.prepare(request)
-            if not person:
-                own = PACKETS + headers.size(passed) + headers.size(answer.headers)
-                self._counters.of(target.lease_id).own_bytes += own
-            async for chunk in answer.content.iter_any():
-                count = self._counters.of(target.lease_id)
-                count.bytes_out += len(chunk)
-                count.own_bytes += 0 if person else len(chunk)
-                await response.write(chunk)
-            await response.write_eof()
-            return response
-
-    async def _sent(self, request: web.Request, target: Target) -> AsyncIterator[bytes]:
-        async for chunk in request.content.iter_chunked(CHUNK):
-            count = self._counters.of(target.lease_id)
-            count.bytes_in += len(chunk)
-            count.asked = max(1, count.asked)  # a long upload is activity for as long as it takes
-            yield chunk
-
-    async def _websocket(
-        self, request: web.Request, url: URL, passed: CIMultiDict[str], target: Target
-    ) -> web.StreamResponse:
-        assert self._client is not None, "connected for as long as the application serves"
-        protocols = [
-            one.strip() for one in request.headers.get("Sec-WebSocket-Protocol", "").split(",") if one.strip()
-        ]
-        for name in (*headers.WEBSOCKET, "sec-websocket-protocol"):
-            passed.popall(name, None)
-        async with self._client.ws_connect(
-            url, headers=passed, protocols=protocols, max_msg_size=0, autoping=False, autoclose=False
-        ) as inner:
-            chosen = [inner.protocol] if inner.protocol else []
-            outer = web.WebSocketResponse(protocols=chosen, max_msg_size=0, autoping=False, autoclose=False)
-            await outer.prepare(request)
-
-            def sent(data: str | bytes) -> None:
-                person = self._counters.person(target.lease_id, asking.message(url.path, data))
-                count = self._counters.of(target.lease_id)
-                count.bytes_in += len(data)
-                count.own_bytes += 0 if person else FRAMES + len(data)
-
-            def received(data: str | bytes) -> None:
-                self._counters.of(target.lease_id).bytes_out += len(data)
-
-            down = asyncio.ensure_future(_relay(inner, outer, received))
-            up = asyncio.ensure_future(_relay(outer, inner, sent))
-            try:
-                await asyncio.wait({down, up}, return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                for task in (down, up):
-                    task.cancel()
-                await asyncio.gather(down, up, return_exceptions=True)
-            return outer
+    def _refuse(
+        self, caller: Caller, request: Request, refusal: Refusal, place: Place, target: Target | None
+    ) -> None:
+        status, code, words = refusal.value
+        if refusal is Refusal.NOT_SIGNED_IN and b"text/html" in request.found.get(b"accept", b""):
+            link = f"{self._api_url}/open/{place.name}"
+            page = f'<!doctype html><title>Sign in</title><p>Sign in to open this: <a href="{link}">{link}</a></p>'
+            plain = [(b"Content-Type", b"text/html; charset=utf-8"), (b"Cache-Control", b"no-store")]
+            caller.reply(401, plain, page.encode())
+            return
+        facts = {
+            "name": place.name,
+            "state": target.state if target else "",
+            "message": target.message if target else "",
+        }
+        caller.refuse(Problem(status, code, words.format(**facts), retry=2 if status == 503 else None))
 
 
-async def _relay(source: Socket, sink: Socket, counted: Callable[[str | bytes], None]) -> None:
-    """Messages from one side to the other, until one side closes; the close code goes along."""
-    while True:
-        message = await source.receive()
-        match message.type:
-            case WSMsgType.TEXT:
-                counted(message.data)
-                await sink.send_str(message.data)
-            case WSMsgType.BINARY:
-                counted(message.data)
-                await sink.send_bytes(message.data)
-            case WSMsgType.PING:
-                await sink.ping(message.data)
-            case WSMsgType.PONG:
-                await sink.pong(message.data)
-            case WSMsgType.CLOSE:
-                await sink.close(code=message.data or 1000, message=(message.extra or "").encode())
-                await source.close(code=message.data or 1000)
-                return
-            case _:
-                await sink.close(code=source.close_code or 1011)
-                return
+def _inside(host: str, networks: Sequence[Network]) -> bool:
+    address = ipaddress.ip_address(host)
+    return any(address in network for network in networks)
 
 
-def _wants_websocket(request: web.Request) -> bool:
-    return (
-        request.method == "GET"
-        and request.headers.get("Upgrade", "").lower() == "websocket"
-        and "upgrade" in request.headers.get("Connection", "").lower()
-    )
+def _from_another_page(request: Request) -> bool:
+    """Whether a browser says that another origin's script or form asks for something that acts.
+
+    A cookie is brought to whoever asks on its site, and every lease of a domain is the same site.
+    """
+    origin = request.found.get(b"origin")
+    if origin is None or (request.method.decode() in asking.READS and not request.upgrade):
+        return False
+    return origin.partition(b"://")[2].lower() != request.found.get(b"host", b"").lower()
 
 
-def _problem(status: int, code: str, detail: str) -> web.Response:
-    body = {"type": f"urn:leasing:{code}", "title": code, "status": status, "code": code, "detail": detail}
-    extra = {401: {"WWW-Authenticate": "Bearer"}, 503: {"Retry-After": "2"}}.get(status, {})
-    return web.Response(
-        status=status, text=json.dumps(body), content_type="application/problem+json", headers=extra
+def _call(asked: Asked) -> Call:
+    return Call(
+        asked.visitor,
+        asked.target,
+        asked.request.method.decode(),
+        asked.place.path.decode("latin-1"),
+        [(name, value) for _, name, value in asked.fields],
     )

@@ -5,25 +5,30 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import logging
+import resource
 import ssl
 import threading
 
 import uvloop
-from aiohttp import web
 from sqlalchemy.exc import SQLAlchemyError
 
 from api import background, certificate
 from api.gateway.grants import Grants
 from api.gateway.kernels import Kernels
 from api.gateway.plane import Network, Plane
-from api.gateway.traffic import Counters, write
-from api.server import beat
+from api.gateway.proxy import accounts
+from api.gateway.proxy.front import Front
+from api.gateway.traffic import Counters, write, write_times
+from api.server import beat, leave
 from leasing.database import EVENTS, GRANTS, Listener, Sessions
 from leasing.settings.core import CoreSettings
 from leasing.settings.gateway import GatewaySettings
 
 log = logging.getLogger(__name__)
-MAX_HEADER = 32 * 1024
+BACKLOG = 4096
+GRACE_SECONDS = 2.0
+"""At the end, what is under way has so long."""
+HANDSHAKE_SECONDS = 10.0
 ON_THE_WAY = ("lease.queued", "lease.placed", "lease.starting")
 """Events that open and close no endpoint: the next poll is soon enough for what a refusal says of such a lease."""
 
@@ -43,8 +48,13 @@ def run(
     events, changes = (Listener(url, channel, "leasing-gateway-listen") for channel in (EVENTS, GRANTS))
     allowed: list[Network] = [ipaddress.ip_network(network) for network in networks]
     plane = Plane(
-        grants, counters, sessions, gateway, api_url=settings.url, secure=settings.tls, networks=allowed
-    )
+        grants, counters, sessions, gateway, api_url=settings.url, secure=settings.tls, networks=allowed,
+        domain=settings.gateway_domain, fronted=front is not None,
+    )  # fmt: skip
+    grants.on_load(plane.follow)
+    if front is not None:
+        grants.on_load(front.push)
+    _allow_files()
 
     def hush() -> None:
         stop.wait()
@@ -72,28 +82,37 @@ async def _serve(
     sessions: Sessions,
     stop: threading.Event,
 ) -> None:
-    runner = web.AppRunner(
-        plane.app(),
-        access_log=None,
-        handler_cancellation=True,
-        max_line_size=MAX_HEADER,
-        max_field_size=MAX_HEADER,
-    )
-    await runner.setup()
-    site = web.TCPSite(runner, settings.listen, settings.gateway_port, ssl_context=_tls(settings))
-    await site.start()
-    flush = asyncio.ensure_future(_flush(counters, grants, sessions, gateway.flush_seconds))
+    listening = await _listen(plane, settings, front)
+    carrying = asyncio.ensure_future(plane.run())
+    flush = asyncio.ensure_future(_flush(counters, grants, sessions, gateway.flush_seconds, front))
     kernels = asyncio.ensure_future(Kernels(grants, counters, sessions, inside=plane.inside).run())
     try:
         await asyncio.to_thread(stop.wait)
     finally:
         flush.cancel()
         kernels.cancel()
-        await runner.cleanup()
+        listening.close()
+        await plane.close(GRACE_SECONDS)
+        carrying.cancel()
         await asyncio.to_thread(_write, counters, grants, sessions)
 
 
-async def _flush(counters: Counters, grants: Grants, sessions: Sessions, seconds: float) -> None:
+async def _listen(plane: Plane, settings: CoreSettings, front: Front | None) -> asyncio.Server:
+    loop = asyncio.get_running_loop()
+    if front is not None:
+        behind = await loop.create_unix_server(plane.caller, str(front.inner), backlog=BACKLOG)
+        front.hand_over()
+        return behind
+    context = _tls(settings)
+    return await loop.create_server(
+        plane.caller, settings.listen, settings.gateway_port, ssl=context, backlog=BACKLOG,
+        ssl_handshake_timeout=HANDSHAKE_SECONDS if context else None,
+    )  # fmt: skip
+
+
+async def _flush(
+    counters: Counters, grants: Grants, sessions: Sessions, seconds: float, front: Front | None
+) -> None:
     while True:
         await asyncio.sleep(seconds)
         await asyncio.to_thread(_write, counters, grants, sessions)
@@ -117,10 +136,14 @@ def _hint(listener: Listener, wake: threading.Event) -> None:
 
 def _keep(grants: Grants, wake: threading.Event, stop: threading.Event, seconds: float) -> None:
     """Read the grants on every hint, and every so often without one."""
+    times = counters.take_times()
     failing = False
     while not stop.is_set():
+        taken = {}
+        write_times(sessions, times)
         wake.clear()
         try:
+        counters.give_back_times(times)
             grants.load()
             failing = False
         except SQLAlchemyError as error:
@@ -136,3 +159,11 @@ def _tls(settings: CoreSettings) -> ssl.SSLContext | None:
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(*certificate.ensure(settings))
     return context
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_alpn_protocols(["http/1.1"])
+
+
+def _allow_files() -> None:
+    """As many open sockets as this process may have: each call takes two."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))

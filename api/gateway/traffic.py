@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
+from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, fields
 from uuid import UUID
 
@@ -12,7 +13,7 @@ from sqlalchemy.dialects.postgresql import insert
 
 from api.gateway.asking import Beats
 from leasing.database import Sessions, now
-from leasing.model import SignalKind, Traffic
+from leasing.model import CallTime, SignalKind, Traffic
 from leasing.service import signals
 from leasing.service.signals import Observation
 
@@ -20,6 +21,7 @@ PACKETS = 600
 """Bytes that a small request and its answer take on the network besides their own."""
 FRAMES = 140
 """The same of a message on a WebSocket."""
+BUCKETS = (*CallTime.BOUNDS, float("inf"))
 
 
 @dataclass
@@ -44,10 +46,16 @@ class Counters:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._counts: dict[UUID, Count] = defaultdict(Count)
         self._beats: dict[UUID, Beats] = defaultdict(Beats)
+        self._times: dict[float, tuple[int, float]] = {}
         self._clock = clock
 
     def of(self, lease_id: UUID) -> Count:
         return self._counts[lease_id]
+
+    def took(self, seconds: float) -> None:
+        """A call, whosever, from its arrival to the end of its answer."""
+        bucket = BUCKETS[bisect_left(BUCKETS, seconds)]
+        self._add_times(bucket, 1, seconds)
 
     def person(self, lease_id: UUID, key: str | None) -> bool:
         """Whether a person asks for what `api.gateway.asking` calls `key`; if so, it is counted."""
@@ -64,6 +72,19 @@ class Counters:
     def take(self) -> dict[UUID, Count]:
         taken, self._counts = self._counts, defaultdict(Count)
         return dict(taken)
+
+    def take_times(self) -> dict[float, tuple[int, float]]:
+        """For each bucket: calls, and their seconds together."""
+        taken, self._times = self._times, {}
+        return taken
+
+    def give_back_times(self, times: Mapping[float, tuple[int, float]]) -> None:
+        for bucket, (calls, seconds) in times.items():
+            self._add_times(bucket, calls, seconds)
+
+    def _add_times(self, bucket: float, calls: int, seconds: float) -> None:
+        had, took = self._times.get(bucket, (0, 0.0))
+        self._times[bucket] = (had + calls, took + seconds)
 
     def give_back(self, counts: dict[UUID, Count]) -> None:
         """What could not be written is kept for the next time."""
@@ -107,4 +128,26 @@ def write(sessions: Sessions, counts: dict[UUID, Count], running: Collection[UUI
                 for lease_id in {*running, *moved}
             ],
             now=now(session),
+        )
+
+
+def write_times(sessions: Sessions, times: Mapping[float, tuple[int, float]]) -> None:
+    """Add to the histogram of all calls."""
+    if not times:
+        return
+    new = insert(CallTime).values(
+        [
+            {"upto": bucket, "calls_total": calls, "seconds_total": seconds}
+            for bucket, (calls, seconds) in sorted(times.items())
+        ]
+    )
+    with sessions.begin() as session:
+        session.execute(
+            new.on_conflict_do_update(
+                index_elements=[CallTime.upto],
+                set_={
+                    "calls_total": CallTime.calls_total + new.excluded.calls_total,
+                    "seconds_total": CallTime.seconds_total + new.excluded.seconds_total,
+                },
+            )
         )

@@ -15,7 +15,7 @@ from leasing.model.lease import (
 from leasing.model.people import RegistryCredential, Token, TokenKind, User
 from leasing.model.project import Member, Project, Quota
 from leasing.model.reclaim import Activity, Contact, Keep, LearnedWindow, Notice, Policy
-from leasing.model.record import Event, RunSample, Signal, SignalKind, Traffic
+from leasing.model.record import CallTime, Event, RunSample, Signal, SignalKind, Traffic
 from leasing.model.reservation import Reservation, ReservedDevice
 from leasing.model.usage import (
     Counting,
@@ -35,6 +35,7 @@ __all__ = [
     "Allocation",
     "AllocationSample",
     "Base",
+    "CallTime",
     "Contact",
     "Counting",
     "Device",

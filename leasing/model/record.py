@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, ClassVar
 from uuid import UUID
 
 from sqlalchemy import BigInteger, ForeignKey, Identity, Index, text
@@ -121,3 +121,16 @@ class Traffic(Base):
     own_bytes_total: Mapped[Bytes] = mapped_column(server_default="0")
     """Of what open pages asked for by themselves, about as the container's network counts it."""
     updated_at: Mapped[Created]
+
+
+class CallTime(Base):
+    """How long calls of endpoints took: one bucket of the histogram of all of them."""
+
+    __tablename__ = "call_time"
+    BOUNDS: ClassVar = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+    """Seconds; above the last, a call stands in a bucket without a bound."""
+
+    upto: Mapped[float] = mapped_column(primary_key=True)
+    """Seconds; infinite for the last. A call stands in the smallest bucket that it fits, and in no other."""
+    calls_total: Mapped[int] = mapped_column(BigInteger, server_default="0")
+    seconds_total: Mapped[float] = mapped_column(server_default="0")

@@ -30,6 +30,10 @@ class CoreSettings(BaseSettings):
     gateway_port: int = Field(
         default=8081, ge=1, le=65535, description="Port of the endpoints: an origin of its own."
     )
+    gateway_domain: str | None = Field(
+        default=None,
+        description="Endpoints are at <lease>.<this domain>, each its own origin; unset: all are one, at /l/<lease>/.",
+    )
     public_host: str | None = Field(
         default=None, description="Host name people reach this machine by; unset: the listen address."
     )
@@ -65,6 +69,12 @@ class CoreSettings(BaseSettings):
     def gateway_url(self) -> str:
         """Where the endpoints answer."""
         return f"{self.scheme}://{self.host}:{self.gateway_port}"
+
+    def endpoint_url(self, name: str) -> str:
+        """Where the endpoint of the lease of that name answers."""
+        if self.gateway_domain is not None:
+            return f"{self.scheme}://{name}.{self.gateway_domain}:{self.gateway_port}/"
+        return f"{self.gateway_url}/l/{name}/"
 
     def secret_key_file(self) -> Path:
         return self.state_dir / "secret.key"

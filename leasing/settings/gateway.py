@@ -22,6 +22,19 @@ class GatewaySettings(BaseSettings):
         default=5.0,
         gt=0,
         description="Grants not confirmed for so long are not believed: every call is refused.",
+    header_seconds: float = Field(
+        default=10.0, gt=0, description="A request's head must be there so long after its first byte."
+    )
+    body_seconds: float = Field(
+        default=30.0, gt=0, description="An upload of which nothing comes for so long is given up."
+    )
+    keep_seconds: float = Field(
+        default=75.0, gt=0, description="A caller's connection may wait so long for its next request."
+    )
+    connections: int = Field(default=16_384, ge=1, description="Callers' connections at once, in all.")
+    calls_per_lease: int = Field(
+        default=4_096, ge=1, description="Calls and WebSockets of one lease that may be under way at once."
+    )
     )
     flush_seconds: float = Field(default=2.0, gt=0, description="Traffic counts are written so often.")
     cookie_hours: float = Field(

@@ -31,6 +31,13 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     op.execute("DELETE FROM token WHERE kind = 'lease'")
+    op.create_table(
+        "call_time",
+        sa.Column("upto", sa.Float(), nullable=False),
+        sa.Column("calls_total", sa.BigInteger(), server_default="0", nullable=False),
+        sa.Column("seconds_total", sa.Float(), server_default="0", nullable=False),
+        sa.PrimaryKeyConstraint("upto", name=op.f("pk_call_time")),
+    )
     _kinds(KINDS)
     op.drop_column("part", "grants")
     op.drop_column("lease", "endpoint")
@@ -41,3 +48,4 @@ def _kinds(kinds: tuple[str, ...]) -> None:
     op.drop_constraint(op.f("ck_token_kind"), "token", type_="check")
     listed = ", ".join(f"'{kind}'" for kind in kinds)
     op.create_check_constraint(op.f("ck_token_kind"), "token", f"kind IN ({listed})")
+    op.drop_table("call_time")
