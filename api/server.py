@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from uuid import UUID
 
 import uvicorn
 from fastapi import FastAPI
@@ -56,15 +57,23 @@ def run(app: FastAPI, settings: CoreSettings, sessions: Sessions, stop: threadin
 
 
 def beat(
-    sessions: Sessions, role: str, stop: threading.Event, each: Callable[[], None] = lambda: None
+    sessions: Sessions,
+    role: str,
+    stop: threading.Event,
+    each: Callable[[], None] = lambda: None,
+    *,
+    part_id: UUID | None = None,
 ) -> None:
-    """Say every few seconds that this process lives, until `stop`; a database that is away is waited for."""
-    part_id = None
+    """Say every few seconds that this process lives, until `stop`; a database that is away is waited for.
+
+    `part_id`: its id, if it is known beforehand.
+    """
+    joined = False
     while not stop.is_set():
         try:
             with sessions.begin() as session:
-                if part_id is None:
-                    part_id = parts.join(session, role)
+                if part_id is None or not joined:
+                    part_id, joined = parts.join(session, role, part_id), True
                 else:
                     parts.beat(session, part_id, now=now(session))
             each()
@@ -72,8 +81,13 @@ def beat(
             log.info("no heartbeat, the database is away role=%s at=%d", role, time.time())
         stop.wait(parts.BEAT_SECONDS)
     if part_id is not None:
-        try:
-            with sessions.begin() as session:
-                parts.leave(session, part_id)
-        except OperationalError:
-            log.info("the database was gone before this process role=%s", role)
+        leave(sessions, part_id)
+
+
+def leave(sessions: Sessions, part_id: UUID) -> None:
+    """This process stops in order; nobody waits for it any more."""
+    try:
+        with sessions.begin() as session:
+            parts.leave(session, part_id)
+    except OperationalError:
+        log.info("the database was gone before this process")

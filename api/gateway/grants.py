@@ -3,27 +3,24 @@
 from __future__ import annotations
 
 import hashlib
-import logging
 import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
 from uuid import UUID
 
-import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
+from api.gateway.rows import Changes, Rows
 from leasing.database import Sessions
-from leasing.model import Lease, Member, Run, Token, TokenKind, User
+from leasing.errors import Unavailable
 from leasing.schema.endpoint import PLAIN, EndpointOptions
-from leasing.states import LeaseState, ProjectRole, Role
+from leasing.service import parts
+from leasing.states import LeaseState, ProjectRole
 
-log = logging.getLogger(__name__)
-KINDS = (TokenKind.API, TokenKind.SESSION, TokenKind.ENDPOINT, TokenKind.LEASE)
-ENDED_SHOWN = 500
-"""So many ended leases are remembered, to say why an endpoint is gone."""
+ROLE = "gateway"
+"""Of this process among the platform's."""
 
 
 @dataclass(frozen=True)
@@ -75,9 +72,12 @@ class View:
 class Grants:
     """The view, read anew on every hint and every poll. Denies until it is loaded and while it may be out of date."""
 
-    def __init__(self, sessions: Sessions, stale_seconds: float) -> None:
+    def __init__(self, sessions: Sessions, stale_seconds: float, part_id: UUID | None = None) -> None:
+        """`part_id`: under which this process tells the others what it acts on; None: nobody waits for it."""
         self._sessions = sessions
         self._stale = stale_seconds
+        self._part_id = part_id
+        self._assembly = _Assembly()
         self._lock = threading.Lock()
         self._view = View({}, {})
         self._confirmed_at = float("-inf")
@@ -92,19 +92,28 @@ class Grants:
         """Have `follower` called with every view that is read, also one that equals the last, before it counts as in
         force: whoever keeps a copy brings it up to date there, and cuts what streams for those who no longer may.
 
-        It is called in the thread that loads, one view after the other. While it raises, the view is not confirmed:
-        the next load calls it again, and until one succeeds the grants go out of date.
+        It is called in the thread that loads, one view after the other. While it raises (`Unavailable`, `OSError`), the
+        view is not confirmed: the next load calls it again, and until one succeeds the grants go out of date.
         """
         self._followers.append(follower)
 
     def load(self) -> None:
-        """Read it. Of two at once, the later reader waits, so an older view never replaces a newer one."""
+        """Read it. Of two at once, the later reader waits, so an older view never replaces a newer one.
+
+        Raises `SQLAlchemyError`, and `Unavailable` while whoever follows cannot.
+        """
         with self._lock:
             began = time.monotonic()
             with self._sessions() as session:
-                self._view = View(_visitors(session), _targets(session))
-            for follower in self._followers:
-                follower(self._view)
+                self._view = view = self._assembly.read(session)
+            try:
+                for follower in self._followers:
+                    follower(view)
+            except OSError as error:
+                raise Unavailable(f"What follows the grants does not: {error}.") from error
+            if self._part_id is not None:
+                with self._sessions.begin() as session:
+                    parts.confirm(session, self._part_id, ROLE, view.snapshot)
             self._confirmed_at = began
 
     @property
@@ -132,50 +141,51 @@ class Grants:
         ]
 
 
-def _visitors(session: Session) -> dict[bytes, Visitor]:
-    roles: dict[UUID, dict[UUID, ProjectRole]] = {}
-    for user_id, project_id, role in session.execute(
-        sa.select(Member.user_id, Member.project_id, Member.role)
-    ):
-        roles.setdefault(user_id, {})[project_id] = ProjectRole(role)
-    rows = session.execute(
-        sa.select(Token.hash, Token.id, User.id, User.name, User.role, Token.lease_id, Token.expires_at)
-        .join(User, User.id == Token.user_id)
-        .where(
-            Token.kind.in_(KINDS),
-            Token.revoked_at.is_(None),
-            User.disabled_at.is_(None),
-            sa.or_(Token.expires_at.is_(None), Token.expires_at > sa.func.now()),
-        )
-    )
-    return {
-        bytes(secret): Visitor(
-            token_id, user_id, name, role == Role.ADMIN, lease_id, expires_at, roles.get(user_id, {})
-        )
-        for secret, token_id, user_id, name, role, lease_id, expires_at in rows
-    }
+class _Assembly:
+    """The view that follows from the rows, changed where they changed: what stays equal stays the same object."""
 
+    def __init__(self) -> None:
+        self._rows = Rows()
+        self._secrets: dict[UUID, bytes] = {}
+        self._by_lease: dict[UUID, Target] = {}
+        self.view = View({}, {})
 
-def _targets(session: Session) -> dict[str, Target]:
-    columns = (
-        Lease.id, Lease.name, Lease.owner_id, Lease.project_id, Lease.shared, Lease.state, Lease.message, Lease.port,
-        Lease.suspend_reason, Lease.endpoint,
-    )  # fmt: skip
-    ended = session.execute(
-        sa.select(*columns, sa.null(), sa.null())
-        .where(Lease.state == LeaseState.ENDED)
-        .order_by(Lease.ended_at.desc())
-        .limit(ENDED_SHOWN)
-    ).all()
-    live = session.execute(
-        sa.select(*columns, Run.address, Run.generation)
-        .outerjoin(Run, sa.and_(Run.lease_id == Lease.id, Run.released_at.is_(None)))
-        .where(Lease.state != LeaseState.ENDED)
-    ).all()
-    # oldest first, so that the newest lease of a name stays, and a live one always
-    return {row[1]: _target(row) for row in (*reversed(ended), *live)}
+    def read(self, session: Session) -> View:
+        self._rows.read(session)
+        changes = self._rows.changes
+        visitors, targets = self.view.visitors, self.view.targets
+        if changes.tokens or changes.users:
+            visitors = self._visitors(changes)
+        if changes.leases:
+            targets = self._targets(changes)
+        self.view = View(visitors, targets, self._rows.snapshot)
+        self._rows.changes = Changes()
+        return self.view
 
+    def _visitors(self, changes: Changes) -> dict[bytes, Visitor]:
+        tokens, found = self._rows.tokens, dict(self.view.visitors)
+        theirs = {key for key, row in tokens.items() if row.user_id in changes.users}
+        for key in changes.tokens | theirs:
+            found.pop(self._secrets.pop(key, b""), None)
+            row = tokens.get(key)
+            user = self._rows.users.get(row.user_id) if row else None
+            if row is None or user is None or not user.enabled:
+                continue
+            self._secrets[key] = row.hash
+            theirs_in = self._rows.roles.get(row.user_id, {})
+            found[row.hash] = Visitor(
+                key, row.user_id, user.name, user.admin, row.lease_id, row.expires_at, theirs_in
+            )
+        return found
 
-def _target(row: sa.Row[Any]) -> Target:
-    *own, suspend_reason, endpoint, address, generation = row
-    return Target(*own, address, generation, suspend_reason, EndpointOptions.model_validate(endpoint))
+    def _targets(self, changes: Changes) -> dict[str, Target]:
+        rows = self._rows
+        for key in changes.leases:
+            row = rows.live.get(key) or rows.ended.get(key)
+            if row is None:
+                self._by_lease.pop(key, None)
+                continue
+            *facts, endpoint = row
+            self._by_lease[key] = Target(*facts, EndpointOptions.model_validate(endpoint))
+        # oldest first, so that the newest lease of a name stays, and a live one always
+        return {target.name: target for target in (self._by_lease[key] for key in (*rows.ended, *rows.live))}

@@ -16,10 +16,8 @@ from api import background, certificate
 from api.gateway.grants import Grants
 from api.gateway.kernels import Kernels
 from api.gateway.plane import Network, Plane
-from api.gateway.proxy import accounts
-from api.gateway.proxy.front import Front
 from api.gateway.traffic import Counters, write, write_times
-from api.server import beat, leave
+from api.server import beat
 from leasing.database import EVENTS, GRANTS, Listener, Sessions
 from leasing.settings.core import CoreSettings
 from leasing.settings.gateway import GatewaySettings
@@ -49,11 +47,9 @@ def run(
     allowed: list[Network] = [ipaddress.ip_network(network) for network in networks]
     plane = Plane(
         grants, counters, sessions, gateway, api_url=settings.url, secure=settings.tls, networks=allowed,
-        domain=settings.gateway_domain, fronted=front is not None,
+        domain=settings.gateway_domain,
     )  # fmt: skip
     grants.on_load(plane.follow)
-    if front is not None:
-        grants.on_load(front.push)
     _allow_files()
 
     def hush() -> None:
@@ -82,9 +78,9 @@ async def _serve(
     sessions: Sessions,
     stop: threading.Event,
 ) -> None:
-    listening = await _listen(plane, settings, front)
+    listening = await _listen(plane, settings)
     carrying = asyncio.ensure_future(plane.run())
-    flush = asyncio.ensure_future(_flush(counters, grants, sessions, gateway.flush_seconds, front))
+    flush = asyncio.ensure_future(_flush(counters, grants, sessions, gateway.flush_seconds))
     kernels = asyncio.ensure_future(Kernels(grants, counters, sessions, inside=plane.inside).run())
     try:
         await asyncio.to_thread(stop.wait)
@@ -97,12 +93,8 @@ async def _serve(
         await asyncio.to_thread(_write, counters, grants, sessions)
 
 
-async def _listen(plane: Plane, settings: CoreSettings, front: Front | None) -> asyncio.Server:
+async def _listen(plane: Plane, settings: CoreSettings) -> asyncio.Server:
     loop = asyncio.get_running_loop()
-    if front is not None:
-        behind = await loop.create_unix_server(plane.caller, str(front.inner), backlog=BACKLOG)
-        front.hand_over()
-        return behind
     context = _tls(settings)
     return await loop.create_server(
         plane.caller, settings.listen, settings.gateway_port, ssl=context, backlog=BACKLOG,
@@ -111,7 +103,7 @@ async def _listen(plane: Plane, settings: CoreSettings, front: Front | None) -> 
 
 
 async def _flush(
-    counters: Counters, grants: Grants, sessions: Sessions, seconds: float, front: Front | None
+    counters: Counters, grants: Grants, sessions: Sessions, seconds: float
 ) -> None:
     while True:
         await asyncio.sleep(seconds)

@@ -6,7 +6,7 @@ from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
 
-from sqlalchemy import ForeignKey, LargeBinary
+from sqlalchemy import CheckConstraint, ForeignKey, LargeBinary
 from sqlalchemy.orm import Mapped, mapped_column
 
 from leasing.model.base import Base, Created, Key, one_of
@@ -45,14 +45,17 @@ class Token(Base):
     """A secret of a user's, by its SHA-256. Opaque, and so revocable at once."""
 
     __tablename__ = "token"
-    __table_args__ = (one_of("kind", TokenKind),)
+    __table_args__ = (
+        one_of("kind", TokenKind),
+        CheckConstraint("kind <> 'lease' OR lease_id IS NOT NULL", name="scoped"),
+    )
 
     id: Mapped[Key]
     user_id: Mapped[UUID] = mapped_column(ForeignKey("users.id"), index=True)
     kind: Mapped[str]
     hash: Mapped[bytes] = mapped_column(LargeBinary, unique=True)
     label: Mapped[str]
-    lease_id: Mapped[UUID | None] = mapped_column(ForeignKey("lease.id", ondelete="CASCADE"))
+    lease_id: Mapped[UUID | None] = mapped_column(ForeignKey("lease.id", ondelete="CASCADE"), index=True)
     """Set for a token that opens one lease's endpoint only."""
     created_at: Mapped[Created]
     expires_at: Mapped[datetime | None]

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import socket
 from datetime import datetime, timedelta
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from leasing.model import Part
@@ -16,17 +17,28 @@ BEAT_SECONDS = 5.0
 """How often a process says that it lives."""
 
 
-def join(session: Session, role: str) -> UUID:
-    """Register this process; its id for `beat`."""
-    part = Part(role=role, host=socket.gethostname(), pid=os.getpid())
-    session.add(part)
-    session.flush()
-    return part.id
+def join(session: Session, role: str, part_id: UUID | None = None) -> UUID:
+    """Register this process; its id for `beat`, which may be chosen beforehand. Idempotent."""
+    own = insert(Part).values(id=part_id or uuid4(), role=role, host=socket.gethostname(), pid=os.getpid())
+    return session.execute(
+        own.on_conflict_do_update(index_elements=[Part.id], set_={"seen_at": sa.func.now()}).returning(
+            Part.id
+        )
+    ).scalar_one()
 
 
 def beat(session: Session, part_id: UUID, *, now: datetime) -> None:
     """Say that the process lives."""
     session.execute(sa.update(Part).where(Part.id == part_id).values(seen_at=now))
+
+
+def confirm(session: Session, part_id: UUID, role: str, snapshot: str) -> None:
+    """Say that the process lives, and lets callers in by the rows of that snapshot and no older ones."""
+    session.execute(
+        sa.text("SET LOCAL synchronous_commit = off")
+    )  # after a crash of the server it says so anew
+    join(session, role, part_id)
+    session.execute(sa.update(Part).where(Part.id == part_id).values(grants=snapshot))
 
 
 def leave(session: Session, part_id: UUID) -> None:

@@ -12,6 +12,11 @@ branch_labels = None
 depends_on = None
 
 KINDS = ("api", "session", "signin", "endpoint")
+GRANTED = {
+    "member": "INSERT OR UPDATE OR DELETE",
+    "lease": "UPDATE OF shared, endpoint",
+}
+"""Changes that gateways hear of, each announced once per statement."""
 
 
 def upgrade() -> None:
@@ -26,11 +31,6 @@ def upgrade() -> None:
         ),
     )
     op.add_column("part", sa.Column("grants", sa.Text(), nullable=True))
-    _kinds((*KINDS, "lease"))
-
-
-def downgrade() -> None:
-    op.execute("DELETE FROM token WHERE kind = 'lease'")
     op.create_table(
         "call_time",
         sa.Column("upto", sa.Float(), nullable=False),
@@ -38,7 +38,26 @@ def downgrade() -> None:
         sa.Column("seconds_total", sa.Float(), server_default="0", nullable=False),
         sa.PrimaryKeyConstraint("upto", name=op.f("pk_call_time")),
     )
+    _kinds((*KINDS, "lease"))
+    op.create_check_constraint(op.f("ck_token_scoped"), "token", "kind <> 'lease' OR lease_id IS NOT NULL")
+    op.create_index("ix_token_lease_id", "token", ["lease_id"])
+    op.create_index("ix_lease_ended", "lease", ["ended_at"], postgresql_where=sa.text("state = 'ended'"))
+    for table, changes in GRANTED.items():
+        op.execute(
+            f"CREATE TRIGGER {table}_granted AFTER {changes} ON {table}"
+            " FOR EACH STATEMENT EXECUTE FUNCTION grants_announce()"
+        )
+
+
+def downgrade() -> None:
+    for table in GRANTED:
+        op.execute(f"DROP TRIGGER {table}_granted ON {table}")
+    op.drop_index("ix_lease_ended", "lease")
+    op.drop_index("ix_token_lease_id", "token")
+    op.drop_constraint(op.f("ck_token_scoped"), "token", type_="check")
+    op.execute("DELETE FROM token WHERE kind = 'lease'")
     _kinds(KINDS)
+    op.drop_table("call_time")
     op.drop_column("part", "grants")
     op.drop_column("lease", "endpoint")
     op.drop_column("lease", "shared")
@@ -48,4 +67,3 @@ def _kinds(kinds: tuple[str, ...]) -> None:
     op.drop_constraint(op.f("ck_token_kind"), "token", type_="check")
     listed = ", ".join(f"'{kind}'" for kind in kinds)
     op.create_check_constraint(op.f("ck_token_kind"), "token", f"kind IN ({listed})")
-    op.drop_table("call_time")
