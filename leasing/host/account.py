@@ -52,10 +52,13 @@ class Account:
             extra_groups=None if self.is_us else [],
         )
 
-    def start(self, command: Sequence[str | Path], output: IO[bytes]) -> subprocess.Popen[bytes]:
+    def start(
+        self, command: Sequence[str | Path], output: IO[bytes] | None, *, pass_fds: Sequence[int] = ()
+    ) -> subprocess.Popen[bytes]:
         """Starts a server that gets SIGINT as soon as the calling *thread* ends, however that ends.
 
         A session of its own keeps a Ctrl-C at our terminal from reaching it: we decide in which order things stop.
+        Without an `output` it writes where we do. Of our open files it inherits `pass_fds` only.
         """
         return subprocess.Popen(
             ["setpriv", "--pdeathsig", "INT", *(str(part) for part in command)],
@@ -68,6 +71,7 @@ class Account:
             group=None if self.is_us else self.gid,
             extra_groups=None if self.is_us else [],
             start_new_session=True,
+            pass_fds=pass_fds,
         )
 
     def give(self, path: Path, mode: int) -> None:
@@ -84,6 +88,18 @@ def for_database(owner_of: Path) -> Account:
     if owner_of.exists() and owner_of.stat().st_uid != 0:
         return _account(pwd.getpwuid(owner_of.stat().st_uid))
     for name in ("postgres", OWN_NAME):
+        try:
+            return _account(pwd.getpwnam(name))
+        except KeyError:
+            continue
+    return _make()
+
+
+def for_proxy() -> Account:
+    """Ourselves, unless we are root: then the account that HAProxy's package makes, else the one of our own."""
+    if os.geteuid() != 0:
+        return _account(pwd.getpwuid(os.geteuid()))
+    for name in ("haproxy", OWN_NAME):
         try:
             return _account(pwd.getpwnam(name))
         except KeyError:
