@@ -8,17 +8,22 @@ import logging
 import resource
 import ssl
 import threading
+from collections.abc import Callable
+from uuid import uuid4
 
 import uvloop
 from sqlalchemy.exc import SQLAlchemyError
 
 from api import background, certificate
-from api.gateway.grants import Grants
+from api.gateway.grants import ROLE, Grants
 from api.gateway.kernels import Kernels
 from api.gateway.plane import Network, Plane
+from api.gateway.proxy import accounts
+from api.gateway.proxy.front import Front
 from api.gateway.traffic import Counters, write, write_times
-from api.server import beat
+from api.server import beat, leave
 from leasing.database import EVENTS, GRANTS, Listener, Sessions
+from leasing.errors import LeasingError
 from leasing.settings.core import CoreSettings
 from leasing.settings.gateway import GatewaySettings
 
@@ -41,15 +46,19 @@ def run(
     stop: threading.Event,
 ) -> None:
     """Serve until `stop`. `url` is the database's, for listening; `networks` are where containers live."""
-    grants, counters = Grants(sessions, gateway.stale_seconds), Counters()
+    part_id = uuid4()
+    grants, counters = Grants(sessions, gateway.stale_seconds, part_id), Counters()
     wake = threading.Event()
     events, changes = (Listener(url, channel, "leasing-gateway-listen") for channel in (EVENTS, GRANTS))
     allowed: list[Network] = [ipaddress.ip_network(network) for network in networks]
+    front = Front(settings, gateway, networks=networks) if gateway.plane == "haproxy" else None
     plane = Plane(
         grants, counters, sessions, gateway, api_url=settings.url, secure=settings.tls, networks=allowed,
-        domain=settings.gateway_domain,
+        domain=settings.gateway_domain, fronted=front is not None,
     )  # fmt: skip
     grants.on_load(plane.follow)
+    if front is not None:
+        grants.on_load(front.push)
     _allow_files()
 
     def hush() -> None:
@@ -58,15 +67,22 @@ def run(
         changes.stop()
         wake.set()
 
+    beside: dict[str, Callable[[], object]] = {}
+    if front is not None:
+        beside["proxy"] = lambda: front.run(stop, wake.set)
     with background.beside(
         stop,
         stop=hush,
         events=lambda: _hint(events, wake),
         changes=lambda: _hint(changes, wake),
         grants=lambda: _keep(grants, wake, stop, gateway.poll_seconds),
-        heartbeat=lambda: beat(sessions, "gateway", stop),
+        heartbeat=lambda: beat(sessions, ROLE, stop, part_id=part_id),
+        **beside,
     ):
-        uvloop.run(_serve(plane, settings, gateway, grants, counters, sessions, stop))
+        uvloop.run(_serve(plane, settings, gateway, grants, counters, sessions, stop, front))
+    if front is not None:
+        front.close()
+    leave(sessions, part_id)  # once more: the last load may have come after the heart's own
 
 
 async def _serve(
@@ -77,10 +93,11 @@ async def _serve(
     counters: Counters,
     sessions: Sessions,
     stop: threading.Event,
+    front: Front | None,
 ) -> None:
-    listening = await _listen(plane, settings)
+    listening = await _listen(plane, settings, front)
     carrying = asyncio.ensure_future(plane.run())
-    flush = asyncio.ensure_future(_flush(counters, grants, sessions, gateway.flush_seconds))
+    flush = asyncio.ensure_future(_flush(counters, grants, sessions, gateway.flush_seconds, front))
     kernels = asyncio.ensure_future(Kernels(grants, counters, sessions, inside=plane.inside).run())
     try:
         await asyncio.to_thread(stop.wait)
@@ -93,8 +110,12 @@ async def _serve(
         await asyncio.to_thread(_write, counters, grants, sessions)
 
 
-async def _listen(plane: Plane, settings: CoreSettings) -> asyncio.Server:
+async def _listen(plane: Plane, settings: CoreSettings, front: Front | None) -> asyncio.Server:
     loop = asyncio.get_running_loop()
+    if front is not None:
+        behind = await loop.create_unix_server(plane.caller, str(front.inner), backlog=BACKLOG)
+        front.hand_over()
+        return behind
     context = _tls(settings)
     return await loop.create_server(
         plane.caller, settings.listen, settings.gateway_port, ssl=context, backlog=BACKLOG,
@@ -103,20 +124,26 @@ async def _listen(plane: Plane, settings: CoreSettings) -> asyncio.Server:
 
 
 async def _flush(
-    counters: Counters, grants: Grants, sessions: Sessions, seconds: float
+    counters: Counters, grants: Grants, sessions: Sessions, seconds: float, front: Front | None
 ) -> None:
     while True:
         await asyncio.sleep(seconds)
+        if front is not None:
+            accounts.add(counters, await asyncio.to_thread(front.carried))
         await asyncio.to_thread(_write, counters, grants, sessions)
 
 
 def _write(counters: Counters, grants: Grants, sessions: Sessions) -> None:
     taken, running = counters.take(), grants.running()
     counters.forget(running)
+    times = counters.take_times()
     try:
         write(sessions, taken, running if grants.current else [])
+        taken = {}
+        write_times(sessions, times)
     except SQLAlchemyError as error:
         counters.give_back(taken)
+        counters.give_back_times(times)
         log.warning("traffic not written error=%s", str(error).splitlines()[0])
 
 
@@ -128,17 +155,13 @@ def _hint(listener: Listener, wake: threading.Event) -> None:
 
 def _keep(grants: Grants, wake: threading.Event, stop: threading.Event, seconds: float) -> None:
     """Read the grants on every hint, and every so often without one."""
-    times = counters.take_times()
     failing = False
     while not stop.is_set():
-        taken = {}
-        write_times(sessions, times)
         wake.clear()
         try:
-        counters.give_back_times(times)
             grants.load()
             failing = False
-        except SQLAlchemyError as error:
+        except (SQLAlchemyError, LeasingError) as error:
             if not failing:
                 log.warning("grants not read error=%s", str(error).splitlines()[0])
             failing = True
@@ -149,10 +172,10 @@ def _tls(settings: CoreSettings) -> ssl.SSLContext | None:
     if not settings.tls:
         return None
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(*certificate.ensure(settings))
-    return context
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(["http/1.1"])
+    context.load_cert_chain(*certificate.ensure(settings))
+    return context
 
 
 def _allow_files() -> None:
