@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session
 
 from leasing.database import create_engine
 from leasing.host.postgres import OwnPostgres
+from tests.support import scratch
 from tests.support.postgres import TestDatabases, running
 
 _HOME = pytest.StashKey[Path]()
@@ -39,9 +40,8 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 @pytest.fixture(scope="session")
 def state_root() -> Iterator[Path]:
-    """A folder that other users of the machine may enter, as PostgreSQL's has to (pytest's own are closed)."""
-    folder = Path(tempfile.mkdtemp(prefix="leasing-test-"))
-    folder.chmod(0o711)
+    """A folder that other users of the machine may enter."""
+    folder = scratch.folder("leasing-test-")
     yield folder
     shutil.rmtree(folder, ignore_errors=True)
 

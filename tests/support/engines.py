@@ -15,7 +15,6 @@ import secrets
 import shutil
 import signal
 import subprocess
-import tempfile
 import time
 from pathlib import Path
 from types import TracebackType
@@ -24,7 +23,7 @@ from typing import Self
 from leasing.drivers.docker import DockerDriver
 from leasing.host.engine import answers
 from leasing.settings.docker import DockerSettings
-from tests.support import hook
+from tests.support import hook, scratch
 from tests.support.images import ensure_busybox
 from tests.support.nvml import FakeNvml
 
@@ -43,7 +42,7 @@ class SecondEngine:
         `remote`: it also answers over the cable, as an engine on another machine does; `self.remote` is where.
         """
         self.key = secrets.token_hex(4)
-        self.root = Path(tempfile.mkdtemp(prefix="leasing-engine-"))
+        self.root = scratch.folder("leasing-engine-")
         self.address = f"unix://{self.root}/docker.sock"
         self.pool = ""
         self.remote = "remote" if remote else ""

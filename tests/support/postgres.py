@@ -54,8 +54,8 @@ class TestDatabases:
 
     def _create(self, template: str) -> str:
         name = f"test_{next(_numbers)}"
-        # Copying files beats writing every page to the log, on a server that does not sync.
-        statement = sql.SQL("CREATE DATABASE {} OWNER leasing TEMPLATE {} STRATEGY file_copy")
+        # without a checkpoint before and after, as copying files needs them
+        statement = sql.SQL("CREATE DATABASE {} OWNER leasing TEMPLATE {} STRATEGY wal_log")
         self._execute(statement.format(sql.Identifier(name), sql.Identifier(template)))
         return name
 

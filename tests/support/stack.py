@@ -10,13 +10,14 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from tests.support import scratch
 
 LEASE = str(Path(sys.executable).parent / "lease")
 READY_SECONDS = 90.0
@@ -127,8 +128,7 @@ class Stack:
 @contextmanager
 def running(settings: Mapping[str, str] | None = None) -> Iterator[Stack]:
     """A platform for some tests; afterwards nothing of it is left, on the engine neither."""
-    root = Path(tempfile.mkdtemp(prefix="leasing-stack-"))
-    root.chmod(0o711)
+    root = scratch.folder("leasing-stack-")
     environment = dict(os.environ) | {
         "LEASING_STATE_DIR": str(root / "state"),
         "LEASING_CONFIG_DIR": str(root / "config"),
