@@ -107,6 +107,8 @@ async def _serve(
         listening.close()
         await plane.close(GRACE_SECONDS)
         carrying.cancel()
+        if front is not None:
+            accounts.add(counters, await asyncio.to_thread(front.carried))
         await asyncio.to_thread(_write, counters, grants, sessions)
 
 

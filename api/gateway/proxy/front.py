@@ -11,6 +11,7 @@ import logging
 import socket
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -143,6 +144,8 @@ class Front:
                     log.warning("the proxy ended and is started again in=%.1fs", pause)
                     stop.wait(pause)
         finally:
+            with self._lock, suppress(Unanswered):
+                self._count()
             self._child.end(GRACE_SECONDS)
 
     def close(self) -> None:
