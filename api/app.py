@@ -29,7 +29,7 @@ from api.routers import (
     warm,
     workspaces,
 )
-from api.streams import events, export, logs, terminal, terminals, threads, tunnel
+from api.streams import events, export, files, logs, terminal, terminals, threads, tunnel
 from api.streams.fanout import Fanout
 from api.streams.kept import Terminals
 from api.streams.place import Connect
@@ -104,11 +104,12 @@ def create_app(
         warm,
         workspaces,
         export,
+        files,
     ):
         v1.include_router(part.router)
     v1.include_router(terminal.router)
-    v1.include_router(terminals.router)
     v1.include_router(tunnel.router)
+    v1.include_router(terminals.router)
     app.include_router(v1)
     app.include_router(health.router)
     return app

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
+from leasing.drivers.fake_copying import FakeCopying
 from leasing.drivers.fake_images import FakeImages, an_image
 from leasing.drivers.fake_streams import ExecStream, LogStream, Output
 from leasing.drivers.fake_volumes import FakeVolumes
@@ -53,7 +54,7 @@ class _Kept:
     handed: list[HandOver] = field(default_factory=list)
 
 
-class FakeDriver(FakeImages, FakeVolumes):
+class FakeDriver(FakeImages, FakeVolumes, FakeCopying):
     """Answers the whole contract. Containers run until told to `exit`; names are taken for ids, as everywhere."""
 
     def __init__(self, *, images: Sequence[str] = ("leasing-test/image:1",)) -> None:
@@ -284,8 +285,8 @@ class FakeDriver(FakeImages, FakeVolumes):
         columns: int = 80,
         rows: int = 24,
         environment: Mapping[str, str] | None = None,
-    ) -> ExecStream:
         aside: Callable[[bytes], None] | None = None,
+    ) -> ExecStream:
         with self._up():
             if not self._kept(container_id).container.running:
                 raise DriverError(f"The container {container_id} is not running.")
@@ -301,6 +302,9 @@ class FakeDriver(FakeImages, FakeVolumes):
         if self.knobs.down:
             raise EngineDown("The engine in memory is down.")
         return self._lock
+
+    def _files_of(self, container_id: str) -> dict[str, bytes]:
+        return self._kept(container_id).files
 
     def _mounted(self) -> set[str]:
         return {mount.volume for kept in self._containers.values() for mount in kept.spec.mounts}

@@ -17,6 +17,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
+from leasing.drivers.copying import Files
 from leasing.drivers.streaming import ExecStream, LogStream
 
 Progress = Callable[[str], None]
@@ -96,10 +97,10 @@ class ContainerSpec:
     """A stopped container that this one goes on from: volumes without a name, which its image declares, go over."""
     sandbox: str | None = None
     """The sandbox whose network it joins, by name; `network` is then none of its own."""
-    waits: bool = False
     tools: str | None = None
     """The image of programs for coming in, which the container sees read-only below `drivers.spec.TOOLS`; it is made
     without them where the engine does not have that image."""
+    waits: bool = False
     """Started for nobody yet: it does nothing until `Lifecycle.hand_over` says what to run."""
 
 
@@ -359,7 +360,7 @@ class Lifecycle(Protocol):
         ...
 
 
-class Streams(Protocol):
+class Streams(Files, Protocol):
     """What the api streams from an engine."""
 
     def logs(self, container_id: str, *, follow: bool, tail: int | None) -> LogStream: ...
@@ -373,8 +374,8 @@ class Streams(Protocol):
         columns: int = 80,
         rows: int = 24,
         environment: Mapping[str, str] | None = None,
-    ) -> ExecStream:
         aside: Callable[[bytes], None] | None = None,
+    ) -> ExecStream:
         """`environment` is on top of the container's own.
 
         Without a terminal both of its outputs are read as one; with `aside`, the second one is given to that instead,

@@ -63,6 +63,9 @@ class LimitSettings(BaseSettings):
     max_workspace_bytes: int = Field(
         default=1024**4, ge=16 * 1024**2, description="The largest quota of a workspace that is no admin's."
     )
+    upload_bytes: int = Field(
+        default=64 * 1024**3, ge=1, description="One upload of files into a lease may have so many bytes."
+    )
     max_reservation_seconds: int = Field(
         default=7 * 86400, ge=60, description="The longest that devices may be reserved for, in seconds."
     )

@@ -21,12 +21,12 @@ from leasing.drivers import spec as lease_spec
 from leasing.drivers.docker import convert, files
 from leasing.drivers.docker.commands import Commands
 from leasing.drivers.docker.connection import POOL, Connection
+from leasing.drivers.docker.copying import Copying
 from leasing.drivers.docker.handover import WAITS, HandOvers, call_it
 from leasing.drivers.docker.images import Images
 from leasing.drivers.docker.keeping import Keeping
 from leasing.drivers.docker.networks import Networks
 from leasing.drivers.docker.sandboxes import Sandboxes
-from leasing.drivers.docker.streams import Streams
 from leasing.drivers.docker.tools import Tools
 from leasing.drivers.docker.volumes import Volumes
 from leasing.drivers.protocol import (
@@ -44,7 +44,7 @@ from leasing.settings.docker import DockerSettings
 ACTIONS = ("start", "die", "oom", "destroy")
 
 
-class DockerDriver(Images, Keeping, Streams, Commands, Volumes, HandOvers, Sandboxes):
+class DockerDriver(Images, Keeping, Copying, Commands, Volumes, HandOvers, Sandboxes):
     """One Docker Engine. Thread-safe; calls from many threads run side by side."""
 
     def __init__(self, address: str, settings: DockerSettings) -> None:
