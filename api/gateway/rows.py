@@ -8,7 +8,7 @@ table has lost shows by its count, which then differs from what is held: that ta
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -119,54 +119,66 @@ class Rows:
         return None in self._past.values()
 
     def _take_tokens(self, rows: list[list[Any]], now: datetime) -> None:
-        tokens = dict(self.tokens) if self._past["tokens"] else {}
-        for token_id, secret, user_id, lease_id, expires, valid in rows:
-            if valid:
-                until = datetime.fromisoformat(expires) if expires else None
-                only = UUID(lease_id) if lease_id else None
-                tokens[UUID(token_id)] = TokenRow(bytes.fromhex(secret), UUID(user_id), only, until)
-            else:
-                tokens.pop(UUID(token_id), None)
-        for key in [key for key, row in tokens.items() if row.expires_at and row.expires_at <= now]:
-            del tokens[key]
-        self.changes.tokens |= _differing(self.tokens, tokens)
-        self.tokens = tokens
+        whole = self._past["tokens"] is None
+        self.tokens = _merged(self.tokens, map(_token, rows), whole, self.changes.tokens)
+        for key in [key for key, row in self.tokens.items() if row.expires_at and row.expires_at <= now]:
+            self.changes.tokens.add(key)
+            del self.tokens[key]
 
     def _take_users(self, rows: list[list[Any]]) -> None:
-        users = dict(self.users) if self._past["users"] else {}
-        for user_id, name, role, enabled in rows:
-            users[UUID(user_id)] = UserRow(name, role == Role.ADMIN, enabled)
-        self.changes.users |= _differing(self.users, users)
-        self.users = users
+        found = (
+            (UUID(user_id), UserRow(name, role == Role.ADMIN, enabled))
+            for user_id, name, role, enabled in rows
+        )
+        self.users = _merged(self.users, found, self._past["users"] is None, self.changes.users)
 
     def _take_members(self, rows: list[list[Any]]) -> None:
-        roles = dict(self.roles) if self._past["members"] else {}
+        whole = self._past["members"] is None
+        roles: dict[UUID, dict[UUID, ProjectRole]] = {}
         for user_id, project_id, role in rows:
             key = UUID(user_id)
-            roles[key] = roles.get(key, {}) | {UUID(project_id): ProjectRole(role)}
-        self.changes.users |= _differing(self.roles, roles)
-        self.roles = roles
+            own = roles.setdefault(key, {} if whole else dict(self.roles.get(key, {})))
+            own[UUID(project_id)] = ProjectRole(role)
+        self.roles = _merged(self.roles, roles.items(), whole, self.changes.users)
 
     def _take_leases(self, live: list[list[Any]], ended: list[list[Any]]) -> None:
-        before = self.live | self.ended
-        if self._past["leases"] is None:
-            self.live, self.ended = {}, {}
-        for one in map(_lease, live):
-            self.live[one.lease_id] = one
-        for one in map(_lease, ended):
-            self.live.pop(one.lease_id, None)
-            self.ended[one.lease_id] = one
+        whole, changed = self._past["leases"] is None, self.changes.leases
+        self.live = _merged(self.live, map(_lease, live), whole, changed)
+        self.ended = _merged(self.ended, map(_lease, ended), whole, changed)
+        for key in changed & self.ended.keys():
+            self.live.pop(key, None)
         for key in list(self.ended)[:-ENDED_SHOWN]:
+            changed.add(key)
             del self.ended[key]
-        self.changes.leases |= _differing(before, self.live | self.ended)
 
 
-def _lease(row: list[Any]) -> LeaseRow:
+def _token(row: list[Any]) -> tuple[UUID, TokenRow | None]:
+    token_id, secret, user_id, lease_id, expires, valid = row
+    if not valid:
+        return UUID(token_id), None
+    until = datetime.fromisoformat(expires) if expires else None
+    only = UUID(lease_id) if lease_id else None
+    return UUID(token_id), TokenRow(bytes.fromhex(secret), UUID(user_id), only, until)
+
+
+def _lease(row: list[Any]) -> tuple[UUID, LeaseRow]:
     lease_id, name, owner_id, project_id, *rest = row
-    return LeaseRow(UUID(lease_id), name, UUID(owner_id), UUID(project_id), *rest)
+    key = UUID(lease_id)
+    return key, LeaseRow(key, name, UUID(owner_id), UUID(project_id), *rest)
 
 
-def _differing(before: Mapping[UUID, Row], after: Mapping[UUID, Row]) -> set[UUID]:
-    """Keys with another row than before, or with one only before or only after."""
-    found = {key for key, row in after.items() if before.get(key) is not row and before.get(key) != row}
-    return found | (before.keys() - after.keys())
+def _merged(
+    held: dict[UUID, Row], found: Iterable[tuple[UUID, Row | None]], whole: bool, changed: set[UUID]
+) -> dict[UUID, Row]:
+    """What is held once `found` is taken in: all there is, if `whole`. None: that one is no more."""
+    merged: dict[UUID, Row] = {} if whole else held
+    for key, row in found:
+        if held.get(key) != row:
+            changed.add(key)
+        if row is None:
+            merged.pop(key, None)
+        else:
+            merged[key] = row
+    if whole:
+        changed |= held.keys() - merged.keys()
+    return merged

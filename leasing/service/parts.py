@@ -17,14 +17,13 @@ BEAT_SECONDS = 5.0
 """How often a process says that it lives."""
 
 
-def join(session: Session, role: str, part_id: UUID | None = None) -> UUID:
+def join(session: Session, role: str, part_id: UUID | None = None, **facts: str) -> UUID:
     """Register this process; its id for `beat`, which may be chosen beforehand. Idempotent."""
-    own = insert(Part).values(id=part_id or uuid4(), role=role, host=socket.gethostname(), pid=os.getpid())
-    return session.execute(
-        own.on_conflict_do_update(index_elements=[Part.id], set_={"seen_at": sa.func.now()}).returning(
-            Part.id
-        )
-    ).scalar_one()
+    own = insert(Part).values(
+        id=part_id or uuid4(), role=role, host=socket.gethostname(), pid=os.getpid(), **facts
+    )
+    again = own.on_conflict_do_update(index_elements=[Part.id], set_={"seen_at": sa.func.now(), **facts})
+    return session.execute(again.returning(Part.id)).scalar_one()
 
 
 def beat(session: Session, part_id: UUID, *, now: datetime) -> None:
@@ -34,11 +33,9 @@ def beat(session: Session, part_id: UUID, *, now: datetime) -> None:
 
 def confirm(session: Session, part_id: UUID, role: str, snapshot: str) -> None:
     """Say that the process lives, and lets callers in by the rows of that snapshot and no older ones."""
-    session.execute(
-        sa.text("SET LOCAL synchronous_commit = off")
-    )  # after a crash of the server it says so anew
-    join(session, role, part_id)
-    session.execute(sa.update(Part).where(Part.id == part_id).values(grants=snapshot))
+    # what a crash of the server forgets is said anew
+    session.execute(sa.text("SET LOCAL synchronous_commit = off"))
+    join(session, role, part_id, grants=snapshot)
 
 
 def leave(session: Session, part_id: UUID) -> None:
