@@ -97,10 +97,10 @@ def _refused(name: str) -> int:
 
     try:
         with client() as server:
-            server.call("GET", at("leases", name))
+            lease = server.call("GET", at("leases", name))
     except LeasingError as error:
         return exit_code(error)
-    return FAILED
+    return FAILED if lease["state"] == "running" else 1
 
 
 def _feed(tunnel: Tunnel) -> None:

@@ -20,7 +20,6 @@ from leasing.errors import HostError
 from leasing.sdk import credentials
 
 SUFFIX = ".lease"
-INCLUDE = "Include leasing.conf"
 HEAD = "# Written by `lease config-ssh`, which overwrites it; `lease config-ssh --remove` removes it.\n"
 MOST_KNOWN = 1000
 """Host keys that are remembered; the oldest go, and come again with their lease."""
@@ -113,9 +112,9 @@ def install() -> bool:
         raise _unusable(error) from error
     if changed:
         _write(file(), text)
-    if INCLUDE not in before.splitlines():
+    if _include() not in before.splitlines():
         # a line below a `Host` would hold for that host only
-        _write(main, f"{INCLUDE}\n\n{before}" if before else f"{INCLUDE}\n")
+        _write(main, f"{_include()}\n\n{before}" if before else f"{_include()}\n")
         changed = True
     return changed
 
@@ -125,9 +124,10 @@ def uninstall() -> bool:
     main = _main()
     try:
         before = main.read_text() if main.exists() else ""
-        after = before.replace(f"{INCLUDE}\n\n", "", 1)
+        after = before.replace(f"{_include()}\n\n", "", 1)
         if after == before:
-            after = "".join(line for line in before.splitlines(keepends=True) if line.strip() != INCLUDE)
+            own = _include()
+            after = "".join(line for line in before.splitlines(keepends=True) if line.strip() != own)
         found = file().exists() or after != before
         file().unlink(missing_ok=True)
         if before and not after:
@@ -137,6 +137,10 @@ def uninstall() -> bool:
     if after and after != before:
         _write(main, after)
     return found
+
+
+def _include() -> str:
+    return f'Include "{file()}"'
 
 
 def _home() -> Path:
