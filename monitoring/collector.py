@@ -257,6 +257,7 @@ class Rows(Collector):
 
     def _endpoints(self) -> Iterable[Metric]:
         requests, moved = metrics.REQUESTS.new(), metrics.GATEWAY_BYTES.new()
+        hits, misses = metrics.CACHE_HITS.new(), metrics.CACHE_MISSES.new()
         rows = self._session.execute(
             sa.select(Traffic)
             .join(Lease, Lease.id == Traffic.lease_id)
@@ -266,8 +267,13 @@ class Rows(Collector):
             requests.add_metric([str(traffic.lease_id)], traffic.requests_total)
             moved.add_metric([str(traffic.lease_id), "in"], traffic.bytes_in_total)
             moved.add_metric([str(traffic.lease_id), "out"], traffic.bytes_out_total)
+            if traffic.cache_hits_total + traffic.cache_misses_total:
+                hits.add_metric([str(traffic.lease_id)], traffic.cache_hits_total)
+                misses.add_metric([str(traffic.lease_id)], traffic.cache_misses_total)
         yield requests
         yield moved
+        yield hits
+        yield misses
         yield self._call_times()
 
     def _call_times(self) -> Metric:

@@ -154,6 +154,14 @@ NODE_MEMORY_LEASED = Gauge("leasing_node_memory_leased_bytes", "Memory placed on
 NODE_DISK_FREE = Gauge("leasing_node_disk_free_bytes", "Disk left to its engine.", NODE)
 
 REQUESTS = Counter("leasing_gateway_requests_total", "Calls of an endpoint.", LEASE)
+CACHE_HITS = Counter(
+    "leasing_gateway_cache_hits_total", "Calls of an endpoint that were answered from the cache.", LEASE
+)
+CACHE_MISSES = Counter(
+    "leasing_gateway_cache_misses_total",
+    "Calls of an endpoint that the cache was asked for in vain; others go past it.",
+    LEASE,
+)
 GATEWAY_BYTES = Counter(
     "leasing_gateway_bytes_total", "Bytes through an endpoint.", ("lease_id", "direction")
 )

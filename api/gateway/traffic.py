@@ -34,6 +34,8 @@ class Count:
     bytes_in: int = 0
     bytes_out: int = 0
     own_bytes: int = 0
+    cache_hits: int = 0
+    cache_misses: int = 0
 
     def add(self, other: Count) -> None:
         for one in fields(Count):
@@ -44,13 +46,13 @@ class Counters:
     """Counts on the event loop's thread; `take` hands them over to be written."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._counts: dict[UUID, Count] = defaultdict(Count)
-        self._beats: dict[UUID, Beats] = defaultdict(Beats)
+        self._counts: dict[int, Count] = defaultdict(Count)  # by the number: a UUID's own hash is made in Python
+        self._beats: dict[int, Beats] = defaultdict(Beats)
         self._times: dict[float, tuple[int, float]] = {}
         self._clock = clock
 
     def of(self, lease_id: UUID) -> Count:
-        return self._counts[lease_id]
+        return self._counts[lease_id.int]
 
     def took(self, seconds: float) -> None:
         """A call, whosever, from its arrival to the end of its answer."""
@@ -59,19 +61,19 @@ class Counters:
 
     def person(self, lease_id: UUID, key: str | None) -> bool:
         """Whether a person asks for what `api.gateway.asking` calls `key`; if so, it is counted."""
-        if not self._beats[lease_id].person(key, self._clock()):
+        if not self._beats[lease_id.int].person(key, self._clock()):
             return False
         self.of(lease_id).asked += 1
         return True
 
     def forget(self, running: Collection[UUID]) -> None:
         """What was asked of others than those."""
-        for lease_id in self._beats.keys() - set(running):
-            del self._beats[lease_id]
+        for number in self._beats.keys() - {lease_id.int for lease_id in running}:
+            del self._beats[number]
 
     def take(self) -> dict[UUID, Count]:
         taken, self._counts = self._counts, defaultdict(Count)
-        return dict(taken)
+        return {UUID(int=number): count for number, count in taken.items()}
 
     def take_times(self) -> dict[float, tuple[int, float]]:
         """For each bucket: calls, and their seconds together."""
@@ -89,7 +91,7 @@ class Counters:
     def give_back(self, counts: dict[UUID, Count]) -> None:
         """What could not be written is kept for the next time."""
         for lease_id, count in counts.items():
-            self._counts[lease_id].add(count)
+            self._counts[lease_id.int].add(count)
 
 
 def write(sessions: Sessions, counts: dict[UUID, Count], running: Collection[UUID]) -> None:
@@ -105,6 +107,8 @@ def write(sessions: Sessions, counts: dict[UUID, Count], running: Collection[UUI
                         "bytes_in_total": count.bytes_in,
                         "bytes_out_total": count.bytes_out,
                         "own_bytes_total": count.own_bytes,
+                        "cache_hits_total": count.cache_hits,
+                        "cache_misses_total": count.cache_misses,
                     }
                     for lease_id, count in sorted(moved.items())
                 ]
@@ -117,6 +121,8 @@ def write(sessions: Sessions, counts: dict[UUID, Count], running: Collection[UUI
                         "bytes_in_total": Traffic.bytes_in_total + new.excluded.bytes_in_total,
                         "bytes_out_total": Traffic.bytes_out_total + new.excluded.bytes_out_total,
                         "own_bytes_total": Traffic.own_bytes_total + new.excluded.own_bytes_total,
+                        "cache_hits_total": Traffic.cache_hits_total + new.excluded.cache_hits_total,
+                        "cache_misses_total": Traffic.cache_misses_total + new.excluded.cache_misses_total,
                         "updated_at": new.excluded.updated_at,
                     },
                 )

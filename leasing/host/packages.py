@@ -26,8 +26,12 @@ TESTS: Needs = {
     "ip": ["iproute2"],
     "nsenter": ["util-linux"],
     "openssl": ["openssl"],
+    "redis-server": ["redis-server"],
     **DEBIAN,
 }
+
+OWN = {"prometheus", "redis-server"}
+"""Packages with a service of the same name, which the tests have no use for."""
 
 PATH = ":".join([os.environ.get("PATH", ""), "/usr/local/sbin", "/usr/sbin", "/sbin"])
 POLICY = Path("/usr/sbin/policy-rc.d")
@@ -64,9 +68,10 @@ def install(packages: Sequence[str], say: Say) -> None:
         _apt("update", "-qq")
         say(f"installing {', '.join(packages)}")
         _apt("install", "-y", "-qq", "--no-install-recommends", *packages)
-    if "prometheus" in packages and systemd():
+    if systemd():
         # the tests start their own; the distribution's would come up at the next boot
-        subprocess.run(["systemctl", "disable", "--quiet", "prometheus"], check=False, capture_output=True)
+        for service in OWN & set(packages):
+            subprocess.run(["systemctl", "disable", "--quiet", service], check=False, capture_output=True)
 
 
 def systemd() -> bool:

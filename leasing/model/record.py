@@ -120,6 +120,9 @@ class Traffic(Base):
     bytes_out_total: Mapped[Bytes] = mapped_column(server_default="0")
     own_bytes_total: Mapped[Bytes] = mapped_column(server_default="0")
     """Of what open pages asked for by themselves, about as the container's network counts it."""
+    cache_hits_total: Mapped[int] = mapped_column(BigInteger, server_default="0")
+    """Calls that were answered from the cache. Those that were none of its business are in neither."""
+    cache_misses_total: Mapped[int] = mapped_column(BigInteger, server_default="0")
     updated_at: Mapped[Created]
 
 

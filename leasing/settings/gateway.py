@@ -47,6 +47,7 @@ class GatewaySettings(BaseSettings):
     flush_seconds: float = Field(default=2.0, gt=0, description="Traffic counts are written so often.")
     cache_url: str = Field(
         default="",
+        pattern=r"^$|^(redis|rediss|unix)://",
         description="Redis server that keeps the answers of endpoints that were told to cache, for all gateways "
         "together: `redis://HOST:6379/0`, or `rediss://` over TLS; empty: each gateway's own memory.",
     )

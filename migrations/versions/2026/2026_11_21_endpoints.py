@@ -12,6 +12,7 @@ branch_labels = None
 depends_on = None
 
 KINDS = ("api", "session", "signin", "endpoint")
+COUNTS = ("cache_hits_total", "cache_misses_total")
 GRANTED = {
     "member": "INSERT OR UPDATE OR DELETE",
     "lease": "UPDATE OF shared, endpoint",
@@ -31,6 +32,8 @@ def upgrade() -> None:
         ),
     )
     op.add_column("part", sa.Column("grants", sa.Text(), nullable=True))
+    for count in COUNTS:
+        op.add_column("traffic", sa.Column(count, sa.BigInteger(), server_default="0", nullable=False))
     op.create_table(
         "call_time",
         sa.Column("upto", sa.Float(), nullable=False),
@@ -58,6 +61,8 @@ def downgrade() -> None:
     op.execute("DELETE FROM token WHERE kind = 'lease'")
     _kinds(KINDS)
     op.drop_table("call_time")
+    for count in COUNTS:
+        op.drop_column("traffic", count)
     op.drop_column("part", "grants")
     op.drop_column("lease", "endpoint")
     op.drop_column("lease", "shared")
