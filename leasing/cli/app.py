@@ -30,6 +30,8 @@ FILES = {
     ),
     "keep": ("keep",),
     "execute": ("exec",),
+    "copying": ("cp",),
+    "opening": ("open",),
     "ssh": ("ssh", "ssh-proxy", "config-ssh"),
     "endpoint": ("endpoint",),
     "offers": ("offers", "images", "queue"),

@@ -84,7 +84,7 @@ class FakeCopying(ABC):
                 raise Conflict(f"{path} is no folder.")
             _below(files, path)
             for entry in tar:
-                held = tar.extractfile(entry)
+                held = tar.extractfile(entry) if entry.isreg() else None
                 if held is not None:
                     files[str(PurePosixPath(path, entry.name))] = held.read()
 

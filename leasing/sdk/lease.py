@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from types import TracebackType
 from typing import Any, Self
@@ -12,9 +12,10 @@ import httpx
 
 from leasing.errors import LeasingError
 from leasing.schema.endpoint import EndpointRequest
+from leasing.schema.files import FolderOut, UploadOut
 from leasing.schema.keep import KeepRequest
 from leasing.schema.lease import EventOut, EventPage, LeaseOut, RenewRequest, ResumeRequest, WhyOut
-from leasing.sdk import streams
+from leasing.sdk import files, streams
 from leasing.sdk.transport import TIMEOUT, Transport, at
 from leasing.sdk.wire import ask, body, read
 
@@ -144,6 +145,22 @@ class Lease:
             terminal.end_input()
             output = b"".join(terminal.output())
             return terminal.exit_code, output
+
+    def list_files(self, path: str = "") -> FolderOut:
+        """What is at that path; relative ones are below `/workspace`. Raises `NotFound`, `NotAllowed`, `Conflict`."""
+        return files.listing(self._transport, str(self.facts.id), path)
+
+    def read_file(self, path: str) -> bytes:
+        """What is in one file, which is held in memory. Raises `NotFound`, `Invalid` for a folder."""
+        return files.read(self._transport, str(self.facts.id), path)
+
+    def download(self, path: str = "") -> Iterator[bytes]:
+        """A file, or a folder with all that is in it, as the pieces of a tar. Raises `NotFound`, `Unavailable`."""
+        return files.download(self._transport, str(self.facts.id), path)
+
+    def upload(self, path: str, tar: Iterable[bytes]) -> UploadOut:
+        """Unpack a tar (`leasing.sdk.packing` makes one) in a folder. Raises `NotFound`, `Conflict`, `Invalid`."""
+        return files.upload(self._transport, str(self.facts.id), path, tar)
 
     def _path(self, *more: str) -> str:
         return at("leases", str(self.facts.id), *more)
