@@ -18,6 +18,7 @@ OPEN: dict[str, Any] = {"security": []}
 
 TAGS = {
     "leases": "Ask for a lease, look at it, extend it, give it back; its output and its terminal.",
+    "access": "Who may use a lease besides who asked for it: its project, and tokens for its endpoint.",
     "reservations": "The calendar: devices for a later range of time.",
     "workspaces": "Volumes that outlive leases: yours and your projects'.",
     "events": "What happened, as a page or as it happens.",

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Header, Query
 
 from api.deps import Caller, Core, Limits, Now, Unit
 from api.openapi import refusals
+from api.revoking import ANSWERS, Settle
 from leasing.access import Action
 from leasing.errors import Invalid
 from leasing.schema.keep import KeepRequest
@@ -76,12 +77,15 @@ def show_lease(ref: str, unit: Unit, caller: Caller, now: Now, core: Core) -> Le
     return views.lease_out(unit, lease, principal=caller, now=now, gateway_url=core.gateway_url)
 
 
-@router.delete("/leases/{ref}", summary="Release a lease")
-def release_lease(ref: str, unit: Unit, caller: Caller, now: Now, core: Core) -> LeaseOut:
-    """Idempotent: one that is over already is answered as it is."""
+@router.delete("/leases/{ref}", summary="Release a lease", responses={200: ANSWERS})
+def release_lease(ref: str, unit: Unit, caller: Caller, now: Now, core: Core, settle: Settle) -> LeaseOut:
+    """Its endpoint is shut with the answer. Idempotent: one that is over already is answered as it is."""
     lease = leases.find(unit, ref, principal=caller, action=Action.RELEASE, lock=True)
     leases.release(unit, lease, principal=caller, now=now)
-    return views.lease_out(unit, lease, principal=caller, now=now, gateway_url=core.gateway_url)
+    found = views.lease_out(unit, lease, principal=caller, now=now, gateway_url=core.gateway_url)
+    if lease.port is not None:
+        settle()
+    return found
 
 
 @router.post("/leases/{ref}/renew", summary="Move a lease's deadline", responses=refusals(409, 410))

@@ -9,6 +9,7 @@ from fastapi import APIRouter
 
 from api.deps import Admin, Caller, Core, Now, Unit
 from api.openapi import OPEN, refusals
+from api.revoking import ANSWERS, Settle
 from leasing import __version__
 from leasing.database import now as database_now
 from leasing.errors import NotAllowed
@@ -64,9 +65,12 @@ def create_user(ask: UserIn, unit: Unit, caller: Admin) -> UserOut:
     return people.create_user(unit, ask, principal=caller)
 
 
-@router.patch("/users/{name}", summary="Change a user", responses=refusals(409))
-def change_user(name: str, ask: UserPatch, unit: Unit, caller: Admin, now: Now) -> UserOut:
-    return people.update_user(unit, name, ask, principal=caller, now=now)
+@router.patch("/users/{name}", summary="Change a user", responses=refusals(409) | {200: ANSWERS})
+def change_user(name: str, ask: UserPatch, unit: Unit, caller: Admin, now: Now, settle: Settle) -> UserOut:
+    """Who is disabled is out of every endpoint with the answer."""
+    found = people.update_user(unit, name, ask, principal=caller, now=now)
+    settle()
+    return found
 
 
 @router.post(
@@ -95,6 +99,7 @@ def create_token(ask: TokenIn, unit: Unit, caller: Caller, now: Now) -> TokenOut
     return people.create_token(unit, caller, label=ask.label, user=ask.user, expires_at=expires_at)
 
 
-@router.delete("/tokens/{token_id}", status_code=204, summary="Revoke a token")
-def revoke_token(token_id: UUID, unit: Unit, caller: Caller, now: Now) -> None:
+@router.delete("/tokens/{token_id}", status_code=204, summary="Revoke a token", responses={204: ANSWERS})
+def revoke_token(token_id: UUID, unit: Unit, caller: Caller, now: Now, settle: Settle) -> None:
     people.revoke_token(unit, caller, token_id, now=now)
+    settle()

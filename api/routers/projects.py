@@ -6,6 +6,7 @@ from fastapi import APIRouter
 
 from api.deps import Admin, Caller, Unit
 from api.openapi import refusals
+from api.revoking import ANSWERS, Settle
 from leasing.schema.project import MemberIn, ProjectIn, ProjectOut, ProjectPage, ProjectPatch
 from leasing.service import projects
 
@@ -40,7 +41,14 @@ def set_member(name: str, user: str, ask: MemberIn, unit: Unit, caller: Caller) 
     return projects.set_member(unit, name, user, ask, principal=caller)
 
 
-@router.delete("/{name}/members/{user}", status_code=204, summary="Take somebody out of a project")
-def remove_member(name: str, user: str, unit: Unit, caller: Caller) -> None:
-    """For the project's owners and admins; anybody may leave. Their leases go on."""
+@router.delete(
+    "/{name}/members/{user}",
+    status_code=204,
+    summary="Take somebody out of a project",
+    responses={204: ANSWERS},
+)
+def remove_member(name: str, user: str, unit: Unit, caller: Caller, settle: Settle) -> None:
+    """For the project's owners and admins; anybody may leave. Their leases go on; those that others share with the
+    project are shut to them with the answer."""
     projects.remove_member(unit, name, user, principal=caller)
+    settle()

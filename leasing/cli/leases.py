@@ -34,11 +34,13 @@ def register(app: App) -> None:
 
 
 def ls(
-    everyone: Annotated[bool, typer.Option("--everyone", "-e", help="Everybody's; for admins.")] = False,
+    everyone: Annotated[
+        bool, typer.Option("--everyone", "-e", help="Everybody's, for admins; of their projects, for owners.")
+    ] = False,
     ended: Annotated[bool, typer.Option("--all", "-a", help="Ended ones too.")] = False,
     json: Json = False,
 ) -> None:
-    """Your leases, newest first."""
+    """Your leases and those shared with your projects, newest first."""
     found = list(_leases(everyone=everyone, ended=ended))
     if json:
         show.as_json(found)
@@ -56,13 +58,18 @@ def ls(
         ]
         for lease in found
     ]
-    if everyone:
+    if everyone or len({lease["owner"] for lease in found}) > 1 or any(map(_of_others, found)):
         columns.insert(1, "OWNER")
         for row, lease in zip(rows, found, strict=True):
             row.insert(1, lease["owner"])
     whose = "Nobody has a lease." if everyone else "You have no leases. Get one: lease up demo --for 1h"
     show.table(columns, rows, empty=whose if ended else f"{whose}\nEnded ones too: lease ls --all")
     show.warnings(found)
+
+
+def _of_others(lease: dict[str, Any]) -> bool:
+    """Who asked for a lease may share it."""
+    return "share" not in lease["may"]
 
 
 def show_lease(name: Name, json: Json = False) -> None:

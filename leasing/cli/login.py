@@ -20,7 +20,7 @@ tokens = App(help="Tokens: for scripts, services and other machines.")
 
 
 def register(app: App) -> None:
-    for name, function in (("login", login), ("logout", logout), ("whoami", whoami), ("token", token)):
+    for name, function in (("login", login), ("logout", logout), ("whoami", whoami)):
         app.command(name)(function)
     app.add_typer(tokens, name="tokens")
 
@@ -86,13 +86,6 @@ def whoami(json: Json = False) -> None:
             print(f"{me['name']} ({me['role']}) at {session.credentials.url}")
 
 
-def token() -> None:
-    """Print the token in use, for `curl -H "Authorization: Bearer $(lease token)"`."""
-    from leasing.sdk import credentials  # lazy: see session.client
-
-    print(credentials.load().token)
-
-
 @tokens.command("create")
 def create(
     label: Annotated[str, typer.Argument(help="What it is for.")],
@@ -134,8 +127,7 @@ def list_tokens(json: Json = False) -> None:
 def revoke(token_id: Annotated[UUID, typer.Argument(help="From lease tokens ls.")]) -> None:
     """Make a token worthless, at once."""
     with client() as session:
-        session.call("DELETE", f"/tokens/{token_id}")
-    print("Revoked.")
+        print(show.revoked(session.revoke(f"/tokens/{token_id}")))
 
 
 def _on_this_machine(host: str) -> bool:

@@ -46,6 +46,11 @@ def facts(pairs: Iterable[tuple[str, str]]) -> None:
         print(f"{GAP}{dim(key.ljust(size))}{GAP}{plain(value)}")
 
 
+def revoked(everywhere: bool) -> str:
+    """What is said once a token was made worthless."""
+    return "Revoked." if everywhere else "Revoked; a gateway has not said so yet, and follows within seconds."
+
+
 def moment(when: datetime | str | None, *, now: datetime | None = None) -> str:
     """`in 1h42m (18:00)` or `3m ago (12:57)`, in this machine's zone; text is as the api writes it."""
     if when is None:

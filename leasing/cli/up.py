@@ -46,6 +46,9 @@ def up(  # noqa: PLR0917 - Typer makes every one an option of its own
         str | None, typer.Option(help="Run inside before it is suspended: 'python save.py'")
     ] = None,
     port: Annotated[int | None, typer.Option(help="Port of the application, to be its endpoint.")] = None,
+    share: Annotated[
+        bool, typer.Option("--share", help="With the members of its project: viewers call, developers enter.")
+    ] = False,
     cache: endpoint.Cache = None,
     wake: endpoint.Wake = None,
     rate: endpoint.Rate = None,
@@ -83,7 +86,7 @@ def up(  # noqa: PLR0917 - Typer makes every one an option of its own
             name=name, image=image, gpu=gpu, cpus=cpus, memory=memory, shm=shm, ttl=for_, until=ends,
             idle_timeout=idle, command=command or None,
             on_suspend=["sh", "-c", on_suspend] if on_suspend else None, env=_pairs(env, "--env EPOCHS=3"), port=port,
-            endpoint=endpoint.asked(cache, wake, rate, burst, max_body, timeout) or None,
+            share=share, endpoint=endpoint.asked(cache, wake, rate, burst, max_body, timeout) or None,
             workspace=workspace, project=project, priority=priority, preemptible=preemptible, node=node,
             labels=_pairs(label, "--label disk=fast"), reservation=reservation, at_least=at_least, wait=wait,
         )  # fmt: skip

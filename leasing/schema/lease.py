@@ -66,6 +66,7 @@ class LeaseRequest(Request):
     port: int | None = Field(
         None, ge=1, le=65535, description="Port the application listens on, to be its endpoint."
     )
+    share: bool = Field(False, description="With the members of its project, each as far as their role goes.")
     endpoint: EndpointRequest | None = Field(None, description="Cache, waking and limits of its endpoint.")
     workspace: str | None = Field(
         None,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from uuid import UUID
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from leasing.schema.base import Request, Wire
 from leasing.schema.project import MyProjectOut
@@ -46,6 +46,17 @@ class TokenIn(Request):
     label: str = Field("cli", max_length=80)
     ttl: str | None = Field(None, max_length=40, description="`30d`; absent: until revoked.")
     user: str | None = Field(None, max_length=40, description="Admins may make one for another user.")
+
+
+class LeaseTokenIn(Request):
+    """A token that opens one lease's endpoint and nothing else, to hand to another application."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"label": "billing service", "ttl": "30d"}]})
+
+    label: str = Field("endpoint", min_length=1, max_length=80, description="What it is for.")
+    ttl: str | None = Field(
+        None, max_length=40, description="How long it is good: `30d`, which is also what is meant if absent."
+    )
 
 
 class TokenOut(Wire):

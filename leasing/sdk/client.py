@@ -210,9 +210,9 @@ class Client:
         asked = {"label": label, "ttl": ttl, "user": user}
         return ask(self.transport, TokenOut, "POST", "/tokens", json=asked)
 
-    def revoke_token(self, token: UUID) -> None:
-        """Make it worthless, at once. Raises `NotFound`."""
-        self.transport.call("DELETE", at("tokens", str(token)))
+    def revoke_token(self, token: UUID) -> bool:
+        """Make it worthless. Whether it is so at every gateway already; else it is soon. Raises `NotFound`."""
+        return self.transport.revoke(at("tokens", str(token)))
 
     def signin_link(self, name: str) -> SigninLinkOut:
         """A one-time link: to sign in on another machine, or, for admins, for somebody else."""

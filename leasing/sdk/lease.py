@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from types import TracebackType
 from typing import Any, Self
+from uuid import UUID
 
 import httpx
 
@@ -15,6 +16,7 @@ from leasing.schema.endpoint import EndpointRequest
 from leasing.schema.files import FolderOut, UploadOut
 from leasing.schema.keep import KeepRequest
 from leasing.schema.lease import EventOut, EventPage, LeaseOut, RenewRequest, ResumeRequest, WhyOut
+from leasing.schema.people import LeaseTokenIn, TokenOut, TokenPage
 from leasing.sdk import files, streams
 from leasing.sdk.transport import TIMEOUT, Transport, at
 from leasing.sdk.wire import ask, body, read
@@ -100,6 +102,28 @@ class Lease:
         """Change its endpoint while it lives; the fields are those of `EndpointRequest`. Raises `Gone`, `Invalid`."""
         asked = body(EndpointRequest, options)
         return self._now(self._transport.call("PATCH", self._path("endpoint"), json=asked))
+
+    def share(self) -> LeaseOut:
+        """With the members of its project, each as far as their role goes. Idempotent. Raises `Gone`, `NotAllowed`."""
+        return self._now(self._transport.call("POST", self._path("share")))
+
+    def unshare(self) -> LeaseOut:
+        """Keep it to oneself again. Idempotent. Raises `Gone`, `NotAllowed`."""
+        return self._now(self._transport.call("DELETE", self._path("share")))
+
+    def tokens(self) -> list[TokenOut]:
+        """Your tokens for its endpoint, without their secrets; everybody's, if you may share it."""
+        return ask(self._transport, TokenPage, "GET", self._path("tokens")).items
+
+    def create_token(self, label: str, *, ttl: str | None = None) -> TokenOut:
+        """One that opens its endpoint and nothing else, good for `ttl` (30 days). Its `secret` is in this answer and
+        nowhere else. Raises `Conflict`, `Gone`, `Invalid`."""
+        asked = body(LeaseTokenIn, {"label": label, "ttl": ttl})
+        return ask(self._transport, TokenOut, "POST", self._path("tokens"), json=asked)
+
+    def revoke_token(self, token: UUID) -> bool:
+        """Make it worthless. Whether it is so at every gateway already; else it is soon. Raises `NotFound`."""
+        return self._transport.revoke(self._path("tokens", str(token)))
 
     def why(self) -> WhyOut:
         """Why it is where it is."""

@@ -61,6 +61,13 @@ class Transport:
                 "The token holds a character that no token has.", hint="Sign in again: lease login LINK"
             ) from error
 
+    def revoke(self, path: str) -> bool:
+        """Delete what lets somebody in. Whether no gateway lets them in any more; if not, it is soon so everywhere."""
+        with self._reaching():
+            answer = self.http.delete(path)
+        raise_for(answer)
+        return answer.headers.get("X-Leasing-In-Force") != "pending"
+
     def call(self, method: str, path: str, **arguments: Any) -> Any:
         """The answer's JSON (None for an empty one). Raises the platform's own errors."""
         with self._reaching():

@@ -30,7 +30,8 @@ AUTHENTICATE = sa.text("""
     WITH found AS (
         SELECT t.id, t.last_used_at, t.lease_id, u.id AS user_id, u.name, u.role
         FROM token t JOIN users u ON u.id = t.user_id
-        WHERE t.hash = :hash AND t.kind IN ('api', 'session') AND t.revoked_at IS NULL AND u.disabled_at IS NULL
+        WHERE t.hash = :hash AND t.kind IN ('api', 'session', 'lease')
+          AND t.revoked_at IS NULL AND u.disabled_at IS NULL
           AND (t.expires_at IS NULL OR t.expires_at > now())
     ), stale AS (
         SELECT token.id FROM token JOIN found ON found.id = token.id
@@ -85,11 +86,24 @@ def bootstrap_admin(session: Session) -> str:
 
 
 def issue(
-    session: Session, user_id: UUID, kind: TokenKind, label: str, *, expires_at: datetime | None
+    session: Session,
+    user_id: UUID,
+    kind: TokenKind,
+    label: str,
+    *,
+    expires_at: datetime | None,
+    lease_id: UUID | None = None,
 ) -> tuple[Token, str]:
-    """A new secret for a user; it is never to be seen again."""
+    """A new secret for a user, never to be seen again; good for one lease's endpoint only if that is given."""
     secret = f"lse_{secrets.token_urlsafe(32)}"
-    token = Token(user_id=user_id, kind=kind, hash=hashed(secret), label=label[:80], expires_at=expires_at)
+    token = Token(
+        user_id=user_id,
+        kind=kind,
+        hash=hashed(secret),
+        label=label[:80],
+        lease_id=lease_id,
+        expires_at=expires_at,
+    )
     session.add(token)
     session.flush()
     return token, secret
@@ -130,7 +144,7 @@ def sign_in(
     token, lasting = issue(session, user.id, kind, label, expires_at=expires_at)
     events.record(session, "user.signed_in", f"{user.name} signed in ({label})", actor=f"user:{user.name}")
     session.refresh(token)
-    return _token_out(token, user.name, lasting), lasting
+    return token_out(token, user.name, lasting), lasting
 
 
 def create_token(
@@ -145,7 +159,7 @@ def create_token(
         session, "token.created", f"{principal.name} made a token for {owner.name}", actor=principal.actor
     )
     session.refresh(token)
-    return _token_out(token, owner.name, secret)
+    return token_out(token, owner.name, secret)
 
 
 def tokens(session: Session, principal: Principal) -> TokenPage:
@@ -161,7 +175,7 @@ def tokens(session: Session, principal: Principal) -> TokenPage:
         .order_by(Token.created_at.desc())
         .limit(500)
     ).scalars()
-    return TokenPage(items=[_token_out(token, principal.name, None) for token in rows])
+    return TokenPage(items=[token_out(token, principal.name, None) for token in rows])
 
 
 def revoke_token(session: Session, principal: Principal, token_id: UUID, *, now: datetime) -> None:
@@ -236,7 +250,8 @@ def _enabled(session: Session, name: str) -> User:
     return user
 
 
-def _token_out(token: Token, user: str, secret: str | None) -> TokenOut:
+def token_out(token: Token, user: str, secret: str | None) -> TokenOut:
+    """A token of that user's; its secret only for who just made it."""
     return TokenOut(
         id=token.id,
         user=user,

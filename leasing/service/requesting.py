@@ -126,6 +126,7 @@ def _from_ask(ask: LeaseRequest, principal: Principal, limits: LimitSettings, no
         env=_environment(ask.env),
         port=ask.port,
         endpoint=endpoints.stored(ask.endpoint, ask.port),
+        shared=ask.share,
         ttl_seconds=ttl,
         asked_seconds=ttl,
         until=ask.until,

@@ -32,6 +32,11 @@ def of(session: Session, leases: Collection[Lease], principal: Principal) -> dic
     }
 
 
+def allowed(session: Session, lease: Lease, action: Action, *, principal: Principal) -> bool:
+    """Whether the principal may do that with the lease."""
+    return access.decide(action, of(session, [lease], principal)[lease.id]) is None
+
+
 def check(session: Session, lease: Lease, action: Action, *, principal: Principal) -> None:
     """Raises `NotAllowed` unless the principal may do that with the lease."""
     refusal = access.decide(action, of(session, [lease], principal)[lease.id])

@@ -21,9 +21,9 @@ TICKET = "ticket"
 
 def issue(session: Session, *, user_id: UUID, lease_id: UUID, now: datetime) -> str:
     """A ticket for that user to that lease. It is no endpoint token yet: only `redeem` takes it."""
-    token, secret = people.issue(session, user_id, TokenKind.SIGNIN, TICKET, expires_at=now + TICKET_LASTS)
-    token.lease_id = lease_id
-    session.flush()
+    _, secret = people.issue(
+        session, user_id, TokenKind.SIGNIN, TICKET, expires_at=now + TICKET_LASTS, lease_id=lease_id
+    )
     return secret
 
 
@@ -45,7 +45,7 @@ def redeem(session: Session, secret: str, lease_id: UUID, *, lasts: timedelta, n
         raise NotSignedIn(
             "That ticket was used already or is too old.", hint="Open the endpoint from its page again."
         )
-    token, lasting = people.issue(session, user_id, TokenKind.ENDPOINT, "endpoint", expires_at=now + lasts)
-    token.lease_id = lease_id
-    session.flush()
+    _, lasting = people.issue(
+        session, user_id, TokenKind.ENDPOINT, "endpoint", expires_at=now + lasts, lease_id=lease_id
+    )
     return lasting
