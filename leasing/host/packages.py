@@ -18,6 +18,8 @@ Needs = Mapping[str, Sequence[str]]
 ENGINE: Needs = {"dockerd": ["docker.io"], "iptables": ["iptables"]}
 DEBIAN: Needs = {"debootstrap": ["debootstrap", "debian-archive-keyring"]}
 """For making the first layer of the environments where no registry answers."""
+PROXY: Needs = {"haproxy": ["haproxy"]}
+"""For the gateway's production plane, where LEASING_GATEWAY_PLANE asks for it."""
 TESTS: Needs = {
     "gcc": ["gcc", "libc6-dev"],
     "busybox": ["busybox-static"],
@@ -27,11 +29,16 @@ TESTS: Needs = {
     "nsenter": ["util-linux"],
     "openssl": ["openssl"],
     "redis-server": ["redis-server"],
+    "curl": ["curl"],
+    # What stands before the pages and the api (api/edge), and what measures the gateway.
+    "nginx": ["nginx", "libnginx-mod-http-modsecurity", "modsecurity-crs"],
+    "wrk": ["wrk"],
+    **PROXY,
     **DEBIAN,
 }
 
-OWN = {"prometheus", "redis-server"}
-"""Packages with a service of the same name, which the tests have no use for."""
+OWN = {"prometheus", "redis-server", "haproxy", "nginx"}
+"""Packages with a service of the same name, which nobody asked for: we start our own."""
 
 PATH = ":".join([os.environ.get("PATH", ""), "/usr/local/sbin", "/usr/sbin", "/sbin"])
 POLICY = Path("/usr/sbin/policy-rc.d")

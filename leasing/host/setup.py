@@ -15,9 +15,10 @@ from images.catalogue import load
 from leasing.drivers.docker import DockerDriver
 from leasing.errors import DriverError, HostError
 from leasing.host import engine, firewall, packages
-from leasing.host.packages import Say
+from leasing.host.packages import Needs, Say
 from leasing.settings.docker import DockerSettings
 from leasing.settings.firewall import FirewallSettings
+from leasing.settings.gateway import GatewaySettings
 
 NVIDIA = Path("/dev/nvidiactl")
 NO_GPUS = """\
@@ -30,7 +31,9 @@ def setup(*, for_tests: bool) -> None:
     """Engine, firewall and base environment; with `for_tests` the programs that the tests use. Raises `HostError`."""
     settings = DockerSettings()
     if for_tests:
-        _step("Programs for the tests", _programs)
+        _step("Programs for the tests", lambda say: _installed(packages.TESTS, say))
+    elif GatewaySettings().plane == "haproxy":
+        _step("Gateway's proxy", lambda say: _installed(packages.PROXY, say))
     _step("Docker Engine", lambda say: engine.ensure(settings.address, say))
     driver = DockerDriver(settings.address, settings)
     try:
@@ -43,8 +46,8 @@ def setup(*, for_tests: bool) -> None:
         driver.close()
 
 
-def _programs(say: Say) -> str:
-    lacking = packages.missing(packages.TESTS)
+def _installed(needs: Needs, say: Say) -> str:
+    lacking = packages.missing(needs)
     packages.install(lacking, say)
     return f"installed {', '.join(lacking)}" if lacking else "found"
 

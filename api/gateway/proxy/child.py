@@ -14,7 +14,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from api.gateway.proxy.config import Plan, render
+from api.gateway.proxy.config import Plan, errors, render
 from api.gateway.proxy.runtime import Runtime, Unanswered
 from leasing.errors import HostError
 from leasing.host import packages
@@ -90,6 +90,8 @@ class Child:
         """With these maps; returns when it answers. Raises `Unanswered`."""
         self._folder.write(self._plan.tokens.name, _lines(tokens))
         self._folder.write(self._plan.grants.name, _lines(grants))
+        for name, answer in errors().items():
+            self._folder.write(name, answer)
         configuration = self._folder.write(CONFIGURATION, render(self._plan))
         os.set_inheritable(self._plan.descriptor, True)
         self._process = self._account.start(

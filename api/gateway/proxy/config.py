@@ -71,6 +71,7 @@ global
 
 defaults
   mode http
+  retries 0
   timeout connect {_ms(plan.connect_seconds)}
   timeout client {_ms(plan.idle_seconds)}
   timeout server {_ms(plan.idle_seconds)}
@@ -80,8 +81,8 @@ defaults
   timeout http-request {_ms(plan.header_seconds)}
   timeout http-keep-alive {_ms(plan.keep_seconds)}
   option http-restrict-req-hdr-names delete
-  http-error status 400 content-type application/problem+json string {_problem(400, "bad_request", MALFORMED)}
-  http-error status 408 content-type application/problem+json string {_problem(408, "too_slow", SLOW)}
+  errorfile 400 {plan.folder / "400.http"}
+  errorfile 408 {plan.folder / "408.http"}
 
 # One entry: that the maps are current. It is renewed with every view of the grants and goes by itself.
 backend current
@@ -104,11 +105,11 @@ hdr Retry-After 1 unless {{ int(1),table_gpc0(current) eq 1 }}
   acl whole url_beg /
   acl whole req.ver -m beg 2
   acl named req.hdr(host) -m reg ^[A-Za-z0-9.:-]+$
-  acl odd path -m sub .. // /. %2e %2E %2f %2F %5c %5C %00 \\
+  acl odd path -m sub .. // /. %2e %2E %2f %2F %5c %5C %00 '\\'
   acl odd req.hdr(cookie) -m sub leasing_
   acl odd req.hdr(upgrade) -m found
   acl odd req.fhdr_cnt(authorization) gt 1
-  acl odd req.hdrs -m reg \\x00
+  acl odd req.hdrs -m reg '\\x00'
   acl linked req.hdr(connection) -m found
   acl alone req.hdr(connection) -m str -i keep-alive close
   acl read method GET HEAD OPTIONS
@@ -255,6 +256,24 @@ NOBODY = (
 )
 
 
+def errors() -> dict[str, str]:
+    """Answers to what is refused before it is a request, by file name: whole, as they stand on the wire."""
+    return {
+        "400.http": _whole("400 Bad Request", _body(400, "malformed", MALFORMED)),
+        "408.http": _whole("408 Request Timeout", _body(408, "too_slow", SLOW)),
+    }
+
+
+def _whole(status: str, body: str) -> str:
+    return (
+        f"HTTP/1.1 {status}\r\nContent-Type: application/problem+json\r\nContent-Length: {len(body)}\r\n"
+        f"Cache-Control: no-store\r\nConnection: close\r\n\r\n{body}"
+    )
+
+
 def _problem(status: int, code: str, detail: str) -> str:
-    body = f'{{"type":"urn:leasing:{code}","title":"{code}","status":{status},"code":"{code}","detail":"{detail}"}}'
-    return f"'{body}'"
+    return f"'{_body(status, code, detail)}'"
+
+
+def _body(status: int, code: str, detail: str) -> str:
+    return f'{{"type":"urn:leasing:{code}","title":"{code}","status":{status},"code":"{code}","detail":"{detail}"}}'

@@ -1,0 +1,425 @@
+"""The proxy by itself, a real HAProxy: what it carries, what it leaves to others, and that it never knows too much."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from uuid import uuid4
+
+import httpx
+import pytest
+
+from api.gateway.proxy.front import NOTHING
+from leasing.schema.endpoint import EndpointOptions
+from tests.support import fronts
+from tests.support.fronts import Fronted, curl, headers, served, target, view, visitor
+from tests.support.stack import until
+
+
+@pytest.fixture
+def front(tmp_path: Path) -> Iterator[Fronted]:
+    with fronts.opened(tmp_path) as made:
+        yield made
+
+
+def granted(front: Fronted, **facts: object) -> None:
+    front.front.push(view([visitor("s")], [target(front.application.port, **facts)]))
+
+
+def test_it_denies_until_it_was_told_and_again_once_nobody_tells_it(tmp_path: Path) -> None:
+    with fronts.opened(tmp_path, stale_seconds=0.6) as front:
+        before = front.call()
+        assert (before.status_code, before.json()["code"]) == (503, "unavailable")
+        granted(front)
+        assert front.call().text == "hello"
+        until(lambda: front.call().status_code == 503, seconds=3, what="the denial")
+        granted(front)
+        assert front.call().text == "hello"
+
+
+def test_what_reaches_the_application_is_its_caller_s_and_ours_and_no_credential(front: Fronted) -> None:
+    granted(front)
+    answer = front.call(
+        path="a%20b/c?x=%20y&x=2", **{
+            "X-Forwarded-For": "6.6.6.6", "X_Forwarded_For": "6.6.6.6", "X-Leasing-User": "root",
+            "X_Leasing_User": "root",
+            "Forwarded": "for=6.6.6.6", "X-Real-IP": "6.6.6.6", "Proxy-Authorization": "Basic x", "TE": "trailers",
+            "Cookie": "mine=1", "X-Own": "kept", "Leasing-Lease": "other",
+        },
+    )  # fmt: skip
+    assert answer.text == "hello"
+    (request,) = front.application.seen
+    assert request.startswith(b"POST /a%20b/c?x=%20y&x=2 HTTP/1.1\r\n")
+    found = headers(request)
+    assert {name: found[name] for name in found if name.startswith("x-") or name == "cookie"} == {
+        "x-forwarded-for": "127.0.0.1",
+        "x-forwarded-proto": "http",
+        "x-forwarded-host": f"127.0.0.1:{front.settings.gateway_port}",
+        "x-forwarded-prefix": "/l/app",
+        "x-leasing-user": "ada",
+        "x-own": "kept",
+        "cookie": "mine=1",
+    }
+    gone = {
+        "authorization",
+        "proxy-authorization",
+        "te",
+        "forwarded",
+        "x_leasing_user",
+        "leasing-lease",
+        "connection",
+    }
+    assert not gone & set(found)
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        "POST /l/app/ HTTP/1.1\r\nCookie: leasing_endpoint=x\r\n",
+        (
+            "GET /l/app/ws HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+            "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+        ),
+        "POST /l/app/ HTTP/1.1\r\nConnection: X-Leasing-User\r\n",
+        "POST /l/app/ HTTP/1.1\r\nAuthorization: Bearer other\r\n",
+        "POST /l/app/../other/ HTTP/1.1\r\n",
+        "POST /l/app/%2e%2e/other HTTP/1.1\r\n",
+        "POST /l/app//host/ HTTP/1.1\r\n",
+        "POST /l/app/a%2fb HTTP/1.1\r\n",
+        "POST /l/app/%00 HTTP/1.1\r\n",
+        "POST /l/app HTTP/1.1\r\n",
+        "POST /L/app/ HTTP/1.1\r\n",
+        "POST /l/other/ HTTP/1.1\r\n",
+        "POST /api/v1/leases HTTP/1.1\r\n",
+        "POST http://x/l/app/ HTTP/1.1\r\n",
+        "POST /l/app/ HTTP/1.1\r\nX: a\0b\r\n",
+        "BREW /l/app/ HTTP/1.1\r\n",
+        "GET /l/app/ HTTP/1.1\r\n",
+    ],
+)
+def test_what_it_cannot_judge_it_leaves_to_the_built_in_plane(shared: Fronted, head: str) -> None:
+    before = len(shared.application.seen)
+    answer = shared.raw(f"{head}Host: x\r\nAuthorization: Bearer s\r\nContent-Length: 0\r\n\r\n".encode())
+    assert answer.startswith(b"HTTP/1.1 503 "), "nobody listens where the built-in plane would"
+    assert len(shared.application.seen) == before
+    assert shared.call().text == "hello", "what is like it otherwise is carried"
+
+
+@pytest.mark.parametrize(
+    ("head", "body"),
+    [
+        ("Content-Length: 5\r\nContent-Length: 6\r\n", "hello!"),
+        ("Content-Length: 5, 6\r\n", "hello!"),
+        ("Content-Length: +5\r\n", "hello"),
+        ("Transfer-Encoding: xchunked\r\n", "5\r\nhello\r\n0\r\n\r\n"),
+        ("Transfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n", "5\r\nhello\r\n0\r\n\r\n"),
+        ("Transfer-Encoding: chunked\r\n", "zz\r\nhello\r\n0\r\n\r\n"),
+        ("Transfer-Encoding: chunked\r\n", "-5\r\nhello\r\n0\r\n\r\n"),
+        ("Transfer-Encoding : chunked\r\n", "5\r\nhello\r\n0\r\n\r\n"),
+        ("Host: y\r\n", ""),
+        ("X : a\r\n", ""),
+        ("X: a\rb\r\n", ""),
+    ],
+)
+def test_what_is_ambiguous_is_refused(shared: Fronted, head: str, body: str) -> None:
+    before = len(shared.application.seen)
+    request = f"POST /l/app/ HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer s\r\n{head}\r\n{body}"
+    answer = shared.raw(request.encode())
+    assert answer.split(b" ")[1:2] == [b"400"], answer[:80]
+    assert len(shared.application.seen) == before
+
+
+def test_a_length_beside_chunks_smuggles_nothing(front: Fronted) -> None:
+    granted(front)
+    front.raw(
+        b"POST /l/app/ HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer s\r\nContent-Length: 4\r\n"
+        b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
+        b"POST /l/app/evil HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer s\r\n\r\n"
+    )
+    assert "evil" not in "".join(served(front))
+    assert all("content-length" not in headers(one) for one in front.application.seen)
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fronted]:
+    """For requests that change nothing; its maps count as current for as long as the tests here last."""
+    with fronts.opened(tmp_path_factory.mktemp("front"), stale_seconds=300) as made:
+        granted(made)
+        yield made
+
+
+def test_redirects_and_cookies_stay_below_the_prefix(front: Fronted) -> None:
+    granted(front)
+    said = [
+        ("Location: /elsewhere?x=1", "location", "/l/app/elsewhere?x=1"),
+        ("Location: /l/app/there", "location", "/l/app/there"),
+        ("Location: /l/other/there", "location", "/l/app/l/other/there"),
+        ("Location: //other.example/", "location", "//other.example/"),
+        ("Location: https://other.example/a", "location", "https://other.example/a"),
+        (f"Location: http://127.0.0.1:{front.application.port}/a", "location", "/l/app/a"),
+        (f"Location: http://127.0.0.1:{front.application.port}9/a", "location", None),
+        ("Location: next", "location", "next"),
+        ("Set-Cookie: app=1; Path=/; Domain=example.com", "set-cookie", "app=1; Path=/l/app/"),
+        ("Set-Cookie: app=1; Domain=example.com; HttpOnly", "set-cookie", "app=1; HttpOnly; Path=/l/app/"),
+        ("Set-Cookie: app=1; path=/a/b; Secure", "set-cookie", "app=1; Path=/l/app/a/b; Secure"),
+        ("Set-Cookie: app=1; Path=/l/app/a", "set-cookie", "app=1; Path=/l/app/a"),
+        ("Set-Cookie: app=1; Path=/l/other/a", "set-cookie", "app=1; Path=/l/app/l/other/a"),
+        ("Set-Cookie: leasing_endpoint=stolen; Path=/", "set-cookie", "refused=; Max-Age=0; Path=/l/app/"),
+    ]
+    for line, name, expected in said:
+        sent = f"HTTP/1.1 302 Found\r\n{line}\r\nContent-Length: 0\r\n\r\n".encode()
+        front.application.answer = lambda _, sent=sent: [sent]  # type: ignore[misc]  # the loop's own
+        assert front.call().headers[name] == (expected or line.partition(": ")[2]), line
+
+
+def test_a_change_is_in_force_when_it_was_pushed(front: Fronted) -> None:
+    """Each way in which somebody may lose a call; and none of them starts the proxy anew."""
+    pid, mine = front.pid, visitor("s")
+    app = target(front.application.port)
+    eve = visitor("e", "eve")
+    for gone in (
+        view([], [app]),
+        view([mine], []),
+        view([mine], [replace(app, state="stopping")]),
+        view([mine], [replace(app, owner_id=uuid4())]),
+        view([mine], [replace(app, address="198.51.100.7")]),
+        view([mine], [replace(app, address="::1")]),
+        view([mine], [replace(app, endpoint=EndpointOptions(rate=1.0))]),
+        view([mine], [replace(app, endpoint=EndpointOptions(cache_seconds=1))]),
+        view([(mine[0], replace(mine[1], lease_id=uuid4()))], [app]),
+        view([eve], [app]),
+    ):
+        front.front.push(view([mine, eve], [app]))
+        assert front.call().status_code == 200
+        assert front.call("e").status_code == 503
+        front.front.push(gone)
+        assert front.call().status_code == 503, gone
+    front.front.push(view([mine], [replace(app, endpoint=EndpointOptions(wake=True))]))
+    assert front.call().status_code == 200
+    assert front.pid == pid
+
+
+def test_a_name_that_comes_again_leads_nobody_to_its_earlier_lease(front: Fronted) -> None:
+    ada, eve = visitor("s"), visitor("e", "eve")
+    front.front.push(view([ada, eve], [target(front.application.port)]))
+    front.front.push(view([ada, eve], [target(front.application.port, owner="eve")]))
+    assert (front.call().status_code, front.call("e").status_code) == (503, 200)
+
+
+def test_a_token_ends_at_its_moment_without_another_view(front: Fronted) -> None:
+    ends = front.now + timedelta(hours=1)
+    front.front.push(view([visitor("s", expires_at=ends)], [target(front.application.port)]))
+    assert front.call().status_code == 200
+    front.now = ends
+    until(lambda: front.call().status_code == 503, seconds=3, what="the end")
+
+
+def test_thousands_of_grants_are_held_and_changed_as_a_diff(front: Fronted) -> None:
+    many = [visitor(f"s{number}", f"user{number % 100}") for number in range(3000)]
+    targets = [target(front.application.port, f"app{number}", f"user{number % 100}") for number in range(500)]
+    front.front.push(view(many, targets))
+    for number in (0, 99, 2999):
+        assert front.call(f"s{number}", f"app{number % 100}").status_code == 200
+        assert front.call(f"s{number}", f"app{(number + 1) % 100}").status_code == 503
+    front.front.push(view(many[:-1], targets))
+    assert front.call("s2999", "app99").status_code == 503
+    assert front.call("s2899", "app99").status_code == 200
+
+
+def test_a_proxy_that_dies_comes_back_with_everything_and_denies_until_told(front: Fronted) -> None:
+    granted(front)
+    first, hints = front.pid, len(front.hints)
+    os.kill(first, signal.SIGKILL)
+    until(lambda: len(front.hints) > hints, what="the new one")
+    assert front.pid != first
+    assert front.call().status_code == 503
+    front.front.push(front.front._view)
+    assert front.call().status_code == 200
+
+
+def test_a_proxy_that_hangs_does_not_keep_what_was_revoked(front: Fronted) -> None:
+    granted(front)
+    first = front.pid
+    os.kill(first, signal.SIGSTOP)
+    front.front.push(view([], []))  # returns once nothing passes any more
+    with pytest.raises(ProcessLookupError):
+        os.kill(first, 0)
+    until(lambda: len(front.hints) == 2, what="the new one")
+    front.front.push(view([], []))
+    assert front.call().status_code == 503
+
+
+def streaming(_: bytes) -> Iterator[bytes]:
+    yield b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+    while True:
+        yield b"5\r\ndata\n\r\n"
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize("how", ["token", "lease"])
+def test_a_stream_is_cut_with_its_token_or_its_lease_and_no_other(front: Fronted, how: str) -> None:
+    front.application.answer = streaming  # type: ignore[assignment]  # parts without an end
+    ada, bob = visitor("s"), visitor("b", "bob", admin=True)
+    app, other = target(front.application.port), target(front.application.port, "other")
+    front.front.push(view([ada, bob], [app, other]))
+    went: dict[str, str] = {}
+    beats: dict[str, int] = {"cut": 0, "kept": 0}
+
+    def listen(which: str, secret: str, name: str) -> None:
+        headers = {"Authorization": f"Bearer {secret}"}
+        try:
+            with httpx.stream("POST", f"{front.url}/l/{name}/", headers=headers) as answer:
+                for _ in answer.iter_bytes():
+                    beats[which] += 1
+            went[which] = "ended"
+        except httpx.RemoteProtocolError:
+            went[which] = "cut"
+
+    threads = [
+        threading.Thread(target=listen, args=("cut", "s", "app"), daemon=True),
+        threading.Thread(
+            target=listen, args=("kept", "b", "app" if how == "token" else "other"), daemon=True
+        ),
+    ]
+    for one in threads:
+        one.start()
+    until(lambda: min(beats.values()) >= 3, what="both streams")
+    front.front.push(
+        view([bob] if how == "token" else [ada, bob], [app, other] if how == "token" else [other])
+    )
+    threads[0].join(5)
+    assert went == {"cut": "cut"}
+    more = beats["kept"]
+    until(lambda: beats["kept"] > more + 3, what="the other stream goes on")
+
+
+def test_what_nobody_serves_and_what_breaks_off_is_said(front: Fronted) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        port = closed.getsockname()[1]
+    front.front.push(view([visitor("s")], [target(port)]))
+    nobody = front.call()
+    assert (nobody.status_code, nobody.json()["code"]) == (502, "no_answer")
+    assert f"0.0.0.0:{port}" in nobody.json()["detail"]
+    front.application.answer = lambda _: [b"nonsense\r\n\r\n"]
+    granted(front)
+    broken = front.call()
+    assert (broken.status_code, broken.json()["code"]) == (502, "bad_answer")
+    front.application.answer = lambda _: [b"HTTP/1.1 503 Own\r\nContent-Length: 3\r\n\r\nown"]
+    assert (front.call().status_code, front.call().text) == (503, "own")
+
+
+def test_what_it_carried_is_counted_once_and_survives_nothing_being_asked(front: Fronted) -> None:
+    app = target(front.application.port)
+    front.front.push(view([visitor("s")], [app]))
+    for _ in range(3):
+        front.call()
+    found = front.front.carried()[app.lease_id]
+    assert found.requests == 3
+    assert min(found.bytes_in, found.bytes_out) > 150
+    assert front.front.carried().get(app.lease_id, NOTHING) == NOTHING
+
+
+def test_reads_are_carried_by_it_once_there_are_more_than_a_page_would_ask(front: Fronted) -> None:
+    granted(front)
+    with httpx.Client(headers={"Authorization": "Bearer s"}) as client:
+        found = [client.get(f"{front.url}/l/app/").status_code for _ in range(40)]
+    assert (found[0], found[-1]) == (503, 200)
+
+
+def test_a_body_of_any_size_passes_as_it_comes(front: Fronted) -> None:
+    granted(front)
+    body = os.urandom(3_000_000)
+    answer = httpx.post(
+        f"{front.url}/l/app/", content=body, headers={"Authorization": "Bearer s"}, timeout=20
+    )
+    assert answer.text == "hello"
+    assert front.application.seen[0].endswith(body)
+    pieces = (body[at : at + 100_000] for at in range(0, len(body), 100_000))
+    httpx.post(f"{front.url}/l/app/", content=pieces, headers={"Authorization": "Bearer s"}, timeout=20)
+    assert front.application.seen[1].endswith(body)
+
+
+def test_a_caller_that_sends_its_head_slowly_is_let_go(tmp_path: Path) -> None:
+    with fronts.opened(tmp_path, header_seconds=0.5) as front:
+        granted(front)
+        began = time.monotonic()
+        answer = front.raw(b"POST /l/app/ HTTP/1.1\r\nHost: x\r\nX: ", seconds=5)
+        assert b" 408 " in answer.partition(b"\r\n")[0]
+        assert time.monotonic() - began < 3
+
+
+def test_a_lease_s_own_host_is_its_root(tmp_path: Path) -> None:
+    with fronts.opened(tmp_path, core={"gateway_domain": "Apps.test"}) as front:
+        granted(front)
+        url, token = f"{front.url}/l/other/x", "Authorization: Bearer s"
+        assert curl("-X", "POST", "-H", "Host: app.apps.test:8081", "-H", token, url) == "hello"
+        assert served(front) == ["POST /l/other/x HTTP/1.1"]
+        for host in ("app.apps.test.evil.example", "appsXapps.test", "a.app.apps.test", "other.apps.test"):
+            assert "unavailable" in curl("-X", "POST", "-H", f"Host: {host}", "-H", token, url), host
+
+
+def test_over_tls_it_speaks_both_versions_of_http_and_no_old_tls(tmp_path: Path) -> None:
+    with fronts.opened(tmp_path, core={"listen": "127.0.0.1", **certificate(tmp_path)}) as front:
+        granted(front)
+        for version in ("--http1.1", "--http2"):
+            said = curl(
+                "-k",
+                version,
+                "-d",
+                "x",
+                "-H",
+                "Authorization: Bearer s",
+                "-w",
+                " %{http_version}",
+                f"{front.url}/l/app/",
+            )
+            assert said == f"hello {version[6:]}"
+        assert headers(front.application.seen[0])["x-forwarded-proto"] == "https"
+        old = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        old.check_hostname, old.verify_mode = False, ssl.CERT_NONE
+        old.minimum_version = ssl.TLSVersion.MINIMUM_SUPPORTED
+        old.set_ciphers("ALL:@SECLEVEL=0")
+        with pytest.warns(DeprecationWarning, match="TLSv1_1"):
+            old.maximum_version = ssl.TLSVersion.TLSv1_1
+        with (
+            socket.create_connection(("127.0.0.1", front.settings.gateway_port)) as plain,
+            pytest.raises(ssl.SSLError),
+        ):
+            old.wrap_socket(plain)
+
+
+def certificate(folder: Path) -> dict[str, object]:
+    """One of ours, given as a company's own would be."""
+    from api import certificate as own
+    from leasing.settings.core import CoreSettings
+
+    made, key = own.ensure(CoreSettings(state_dir=folder))
+    return {"tls_certificate": made, "tls_key": key}
+
+
+def test_nothing_of_a_lease_is_in_the_configuration_and_its_files_are_nobody_s(front: Fronted) -> None:
+    folder = front.front.inner.parent
+    before = (folder / "haproxy.cfg").read_text()
+    granted(front)
+    assert (folder / "haproxy.cfg").read_text() == before
+    assert folder.stat().st_mode & 0o777 == 0o700
+    with suppress(FileNotFoundError):
+        status = Path(f"/proc/{front.pid}/status").read_text()
+        uid = status.partition("Uid:")[2].split()[0]
+        assert (uid == "0") == (os.geteuid() != 0 and uid == str(os.geteuid()))
+
+
+def test_refusals_are_problems(front: Fronted) -> None:
+    answer = front.call()
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert set(json.loads(answer.text)) == {"type", "title", "status", "code", "detail"}
