@@ -28,7 +28,7 @@ class Asked:
     place: Place
     secret: str
     """With which the caller came; when it is good no longer, what runs is cut."""
-    fields: list[Field]
+    fields: tuple[Field, ...]
     """The caller's headers that pass."""
     said: bytes
     """What the gateway says of the caller, as headers on the wire."""

@@ -11,6 +11,7 @@ What such a request makes the lease do still shows in the lease's other signals.
 
 from __future__ import annotations
 
+import functools
 import re
 from collections import OrderedDict, deque
 
@@ -29,6 +30,7 @@ VOLATILE = re.compile(r"\d{10,}(?:\.\d+)?")
 """Moments in seconds, milliseconds and so on, which pages add to make each request another."""
 
 
+@functools.lru_cache(maxsize=1024)
 def request(method: str, target: str) -> str | None:
     """What makes a request the same as another one; None for one that is never a page's own."""
     return f"{method} {VOLATILE.sub('#', target)}" if method in READS else None
@@ -40,6 +42,15 @@ def message(path: str, data: bytes | str) -> str | None:
         return None
     text = data if isinstance(data, str) else data.decode("latin-1")
     return f"WS {path} {VOLATILE.sub('#', text)}"
+
+
+def opens(method: str, *, cookie: bool, upgrade: bool, mode: bytes) -> bool:
+    """Whether a call is more than a page's that was left open: such a page asks on and on, also of a lease that sleeps.
+
+    What brings a token is somebody's. Of what brings a page's `cookie` it is the opening of the page and what is sent
+    from it; browsers say by `mode` (Sec-Fetch-Mode) what was opened.
+    """
+    return not cookie or method not in READS or (not upgrade and mode in (b"navigate", b""))
 
 
 class Beats:
@@ -84,4 +95,8 @@ def on_beat(seen: deque[float], at: float) -> bool:
 
 
 def _near(seen: deque[float], moment: float, slack: float) -> bool:
-    return any(abs(one - moment) <= slack for one in seen)
+    first, last = moment - slack, moment + slack
+    for one in seen:  # noqa: SIM110 - a generator would take most of the time that a request takes here
+        if first <= one <= last:
+            return True
+    return False

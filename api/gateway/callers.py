@@ -10,7 +10,7 @@ from typing import Protocol, cast
 from api.gateway.carried import FromCaller
 from api.gateway.problems import Problem
 from api.gateway.wire import front, requests
-from api.gateway.wire.message import Malformed
+from api.gateway.wire.message import Body, Counted, Malformed
 from api.gateway.wire.requests import Request
 from leasing.settings.gateway import GatewaySettings
 
@@ -22,6 +22,7 @@ LINGER_BYTES, LINGER_SECONDS = 1024 * 1024, 5.0
 """What may still come after the last answer: closing at once would take that answer from the caller's hands."""
 FLUSH_SECONDS = 30.0
 NEVER = float("inf")
+NOTHING = Counted(0)
 PROBE_SECONDS = 10
 """Of a caller that sends no more, its machine is asked so often whether it is there at all."""
 TCP_CLOSED = 7
@@ -52,6 +53,7 @@ class Caller(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._buffer = b""
         self._request: Request | None = None
+        self._body: Body = NOTHING
         self._call: FromCaller | None = None
         self._passing = False
         self._paused = False
@@ -107,9 +109,9 @@ class Caller(asyncio.Protocol):
 
     def finish(self, *, keep: bool) -> None:
         """The answer has been written. `keep`: another request may follow it."""
-        request = self._request
+        request, body = self._request, self._body
         self._call, self._request, self._passing = None, None, False
-        whole = request is not None and request.body.done and not request.body.excess
+        whole = request is not None and body.done and not body.excess
         if not (keep and whole and request is not None and request.keep):
             self._end(gently=not whole or bool(self._buffer))
             return
@@ -140,7 +142,7 @@ class Caller(asyncio.Protocol):
     ) -> None:
         """Answer the request without an application."""
         request = self._request
-        keep = not close and request is not None and request.keep and self._skim(request)
+        keep = not close and request is not None and request.keep and self._skim()
         head = [b"HTTP/1.1 %d %b\r\n" % (status, _phrase(status))]
         head += [b"%b: %b\r\n" % one for one in headers]
         head.append(b"Content-Length: %d\r\n" % len(body))
@@ -152,14 +154,14 @@ class Caller(asyncio.Protocol):
         self.write(b"".join(head))
         self.finish(keep=keep)
 
-    def _skim(self, request: Request) -> bool:
+    def _skim(self) -> bool:
         """Whether all of the body is there already, so that the next request can be told from it."""
-        if not request.body.done and self._buffer:
+        if not self._body.done and self._buffer:
             try:
-                _, self._buffer = request.body.feed(self._buffer)
+                _, self._buffer = self._body.feed(self._buffer)
             except Malformed:
                 return False
-        return request.body.done and not request.body.excess
+        return self._body.done and not self._body.excess
 
     # what asyncio tells
 
@@ -201,7 +203,7 @@ class Caller(asyncio.Protocol):
         call = self._call
         if call is None or self._request is None or self._ending or self._desk.secure:
             return False
-        if not self._request.body.done:
+        if not self._body.done:
             return False  # the rest of the body never comes
         self._half = True
         self._probe()
@@ -256,7 +258,7 @@ class Caller(asyncio.Protocol):
             self.refuse(Problem(error.status, "malformed", str(error), close=True))
             return False
         self._buffer = self._buffer[length:]
-        self._request = request
+        self._request, self._body = request, request.body()
         self.deadline = NEVER
         self._desk.begin(self, request)
         return True
@@ -279,10 +281,8 @@ class Caller(asyncio.Protocol):
 
     def _pass(self) -> bool:
         """Tell the call of the body that is there. False: nothing is left to do for now."""
-        request, call = self._request, self._call
-        assert request is not None, "what is carried was asked"
-        assert call is not None, "and somebody carries it"
-        body = request.body
+        call, body = self._call, self._body
+        assert call is not None, "what is asked is carried"
         if body.done:
             self._passing = False
             return False
@@ -299,7 +299,7 @@ class Caller(asyncio.Protocol):
         self._buffer = rest
         if part:
             call.body(part)
-        if request.body.done and self._call is call:
+        if self._body.done and self._call is call:
             self._passing = False
             call.body_ended(body.trailers)
         return True

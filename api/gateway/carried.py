@@ -45,6 +45,9 @@ class FromApplication(Protocol):
 
     def part(self, part: bytes, /) -> None: ...
 
+    def flush(self) -> None:
+        """Nothing more is there for now of what came at once."""
+
     def ended(self, trailers: list[Field], /) -> None:
         """The answer is whole. Nothing comes after this."""
 

@@ -15,7 +15,7 @@ from api.gateway.traffic import PACKETS, Counters
 from api.gateway.tunnel import Tunnel
 from api.gateway.upstreams import Application, Pool
 from api.gateway.wire import responses
-from api.gateway.wire.message import Counted, Field, chunk
+from api.gateway.wire.message import Field, chunk
 from api.gateway.wire.responses import Response
 from leasing.settings.gateway import GatewaySettings
 
@@ -45,8 +45,19 @@ class Exchange:
     """Told by both connections what happens; tells each what to do."""
 
     __slots__ = (
-        "_again", "_caller", "_chunking", "_connecting", "_head", "_loop", "_means", "_phase", "_received", "_sent_all",
-        "_up", "asked",
+        "_again",
+        "_caller",
+        "_chunking",
+        "_connecting",
+        "_head",
+        "_loop",
+        "_means",
+        "_out",
+        "_phase",
+        "_received",
+        "_sent_all",
+        "_up",
+        "asked",
     )  # fmt: skip
 
     def __init__(self, means: Means, caller: Caller, asked: Asked) -> None:
@@ -61,6 +72,7 @@ class Exchange:
         self._chunking = False
         self._again = False
         self._sent_all = False
+        self._out: list[bytes] = []
         self._received = len(asked.gathered)
 
     def start(self) -> None:
@@ -198,14 +210,12 @@ class Exchange:
             lines.append(b"Connection: close\r\n")
         lines.append(b"\r\n")
         self._phase = Phase.ANSWERING
-        self._moved()
-        self._caller.write(b"".join(lines))
+        self._out = lines
 
     def _framing(self, response: Response) -> bytes:
-        length = response.value(b"content-length")
-        if isinstance(response.body, Counted):
-            empty = response.status == 204 or response.status < 200
-            return b"Content-Length: %b\r\n" % length if length is not None and not empty else b""
+        if response.counted:
+            unsaid = response.length is None or response.status == 204
+            return b"" if unsaid else b"Content-Length: %b\r\n" % response.length
         self._chunking = self.asked.request.modern
         return b"Transfer-Encoding: chunked\r\n" if self._chunking else b""
 
@@ -219,15 +229,24 @@ class Exchange:
         recorder = self.asked.recorder
         if recorder is not None and not recorder.data(part):
             self._stop_recording()
-        self._moved()
-        self._caller.write(chunk(part) if self._chunking else part)
+        if self._chunking:
+            self._out += (b"%x\r\n" % len(part), part, b"\r\n")
+        else:
+            self._out.append(part)
+
+    def flush(self) -> None:
+        if self._out:
+            self._moved()
+            self._caller.write(b"".join(self._out))
+            self._out = []
 
     def ended(self, trailers: list[Field]) -> None:
         if self._phase is Phase.OVER:
             return
         self._up = None  # it has gone back to wait for another call
         if self._chunking:
-            self._caller.write(b"0\r\n" + headers.written(headers.trailed(trailers)) + b"\r\n")
+            self._out.append(b"0\r\n" + headers.written(headers.trailed(trailers)) + b"\r\n")
+        self.flush()
         self._over(whole=True)
         self._caller.finish(keep=True)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable
 from urllib.parse import urlsplit
 
@@ -39,7 +40,8 @@ EXTENSIONS = b"sec-websocket-extensions"
 """Not asked for: compressed, what a message says could not be told from another."""
 
 
-def to_application(request: Request, *, own_token: bool) -> list[Field]:
+@functools.lru_cache(maxsize=1024)
+def to_application(request: Request, *, own_token: bool) -> tuple[Field, ...]:
     """What passes of the caller's: nothing that belongs to the connection or stands for them on the platform.
 
     `own_token` says whether the Authorization header carries the platform's token; another one is the application's.
@@ -59,7 +61,7 @@ def to_application(request: Request, *, own_token: bool) -> list[Field]:
                 passed.append((lower, one[1], kept))
             continue
         passed.append(one)
-    return passed
+    return tuple(passed)
 
 
 def said_of(*, client: bytes, scheme: bytes, host: bytes, prefix: bytes, user: bytes) -> bytes:

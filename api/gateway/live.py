@@ -6,7 +6,6 @@ import asyncio
 from collections import Counter
 from datetime import UTC, datetime
 from typing import Protocol
-from uuid import UUID
 
 from api.gateway.asked import Asked
 from api.gateway.authorise import Refusal, authorise
@@ -27,7 +26,7 @@ class Live:
 
     def __init__(self) -> None:
         self._carried: dict[tuple[str, str], set[Carried]] = {}
-        self._calls: Counter[UUID] = Counter()
+        self._calls: Counter[str] = Counter()
         self._none = asyncio.Event()
         self._none.set()
 
@@ -35,13 +34,13 @@ class Live:
         """Until nothing is carried."""
         await self._none.wait()
 
-    def calls(self, lease_id: UUID) -> int:
-        """So many of that lease."""
-        return self._calls[lease_id]
+    def calls(self, name: str) -> int:
+        """So many of the lease of that name."""
+        return self._calls[name]
 
     def add(self, one: Carried) -> None:
         self._carried.setdefault(_key(one), set()).add(one)
-        self._calls[one.asked.target.lease_id] += 1
+        self._calls[one.asked.target.name] += 1
         self._none.clear()
 
     def discard(self, one: Carried) -> None:
@@ -52,10 +51,9 @@ class Live:
         found.remove(one)
         if not found:
             del self._carried[key]
-        lease_id = one.asked.target.lease_id
-        self._calls[lease_id] -= 1
-        if not self._calls[lease_id]:
-            del self._calls[lease_id]
+        self._calls[key[1]] -= 1
+        if not self._calls[key[1]]:
+            del self._calls[key[1]]
         if not self._carried:
             self._none.set()
 

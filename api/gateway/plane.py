@@ -10,12 +10,12 @@ import logging
 import math
 import threading
 from collections.abc import Sequence
-from datetime import UTC, datetime
 
 from api.gateway import asking, entering, headers, routing
 from api.gateway.asked import Asked
-from api.gateway.authorise import Refusal, Upstream, authorise
+from api.gateway.authorise import Refusal, Upstream
 from api.gateway.callers import Caller
+from api.gateway.doors import Door, Doors
 from api.gateway.exchange import Exchange, too_large
 from api.gateway.grants import Grants, Target, View, Visitor
 from api.gateway.held import Gathering, Held
@@ -35,7 +35,6 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 SWEEP_SECONDS = 0.5
 FOLLOW_SECONDS = 3.0
 """What is to be cut must be cut by then, or the grants that say so do not count as in force."""
-COOKIES_TRIED = 4
 STALE = Problem(503, "unavailable", "The gateway cannot confirm who may come in; try again shortly.", retry=2)
 NOWHERE = Problem(404, "not_found", "Endpoints are under /l/<lease>/.")
 
@@ -73,6 +72,7 @@ class Plane:
         self._cache = cache
         self._waker = waker
         self._rates = Rates()
+        self._doors = Doors(grants)
         self._callers: set[Caller] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
         networks = tuple(networks)
@@ -162,12 +162,11 @@ class Plane:
         if place is None:
             caller.refuse(NOWHERE)
             return
-        target = self._grants.target(place.name)
         if place.path.startswith(entering.ENTER) and place.path.partition(b"?")[0] == entering.ENTER:
-            Held(caller, self._enter(caller, place, target))
+            Held(caller, self._enter(caller, place, self._grants.target(place.name)))
             return
-        visitor, secret, own_token = self._visitor(request, place)
-        verdict = authorise(visitor, target)
+        door = self._doors.at(request, place)
+        visitor, target, verdict = door.visitor, door.target, door.verdict
         if isinstance(verdict, Refusal):
             asleep = verdict is Refusal.NOT_RUNNING and not woken and self._waker is not None
             if asleep and visitor and target and self._waker and self._waker.wakes(visitor, target):
@@ -177,35 +176,15 @@ class Plane:
             return
         assert visitor is not None, "only the known are let in"
         assert target is not None, "only to what there is"
-        problem = self._against(request, target, verdict, by_cookie=not own_token)
+        at = asyncio.get_running_loop().time()
+        problem = self._against(request, target, verdict, at, by_cookie=not door.own_token)
         if problem is not None:
             caller.refuse(problem)
             return
-        self._carry(
-            caller,
-            self._asked(caller, request, place, visitor, target, verdict, secret, own_token=own_token),
-        )
-
-    def _visitor(self, request: Request, place: Place) -> tuple[Visitor | None, str, bool]:
-        """Who calls, by which secret, and whether the Authorization header was ours."""
-        moment = datetime.now(UTC)
-        scheme, _, token = request.found.get(b"authorization", b"").partition(b" ")
-        if scheme.lower() == b"bearer":
-            secret = token.strip().decode("latin-1")
-            if (found := self._grants.visitor(secret, moment)) is not None:
-                return found, secret, True
-        if b"cookie" in request.found:
-            brought = request.values(b"cookie")
-            tried = headers.cookies(brought, entering.COOKIE)
-            tried += headers.cookies(brought, entering.ROOT + place.name.encode())
-            for one in tried[:COOKIES_TRIED]:
-                secret = one.decode("latin-1")
-                if (found := self._grants.visitor(secret, moment)) is not None:
-                    return found, secret, False
-        return None, "", False
+        self._carry(caller, self._asked(caller, request, place, visitor, target, verdict, door, at))
 
     def _against(
-        self, request: Request, target: Target, upstream: Upstream, *, by_cookie: bool
+        self, request: Request, target: Target, upstream: Upstream, at: float, *, by_cookie: bool
     ) -> Problem | None:
         """What stands against a call of somebody who may call."""
         if not self.inside(upstream.host):
@@ -221,7 +200,7 @@ class Plane:
         options = target.endpoint
         if options.body_max_bytes is not None and request.length > options.body_max_bytes:
             return too_large(options.body_max_bytes)
-        if self.live.calls(target.lease_id) >= self.settings.calls_per_lease:
+        if self.live.calls(target.name) >= self.settings.calls_per_lease:
             return Problem(
                 503,
                 "too_many",
@@ -229,7 +208,7 @@ class Plane:
                 "(LEASING_GATEWAY_CALLS_PER_LEASE); try again shortly.",
                 retry=1,
             )
-        wait = self._rates.wait(target.lease_id, options, asyncio.get_running_loop().time())
+        wait = self._rates.wait(target.lease_id, options, at)
         if wait:
             return Problem(
                 429,
@@ -248,9 +227,8 @@ class Plane:
         visitor: Visitor,
         target: Target,
         upstream: Upstream,
-        secret: str,
-        *,
-        own_token: bool,
+        door: Door,
+        at: float,
     ) -> Asked:
         count = self.counters.of(target.lease_id)
         count.requests += 1
@@ -261,8 +239,8 @@ class Plane:
             target=target,
             upstream=upstream,
             place=place,
-            secret=secret,
-            fields=headers.to_application(request, own_token=own_token),
+            secret=door.secret,
+            fields=headers.to_application(request, own_token=door.own_token),
             said=headers.said_of(
                 client=caller.peer,
                 scheme=b"https" if self.secure else b"http",
@@ -271,8 +249,8 @@ class Plane:
                 user=visitor.name.encode(),
             ),
             person=self.counters.person(target.lease_id, asking.request(method, path)),
-            since=asyncio.get_running_loop().time(),
-            cookie=None if own_token else routing.remembers(request, place),
+            since=at,
+            cookie=None if door.own_token else routing.remembers(request, place),
         )
 
     def _carry(self, caller: Caller, asked: Asked) -> None:

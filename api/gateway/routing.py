@@ -8,6 +8,7 @@ WebSocket cannot be sent elsewhere, so it is taken to be at its place.
 
 from __future__ import annotations
 
+import functools
 import re
 from dataclasses import dataclass
 from urllib.parse import urlsplit
@@ -37,6 +38,7 @@ class Elsewhere:
     status: int = 307
 
 
+@functools.lru_cache(maxsize=1024)
 def find(request: Request, domain: bytes) -> Place | Elsewhere | None:
     """None: it is for no endpoint. `domain` is empty without host mode."""
     target = request.target

@@ -21,7 +21,7 @@ KEPT_MOST = 128
 HIGH_WATER = 256 * 1024
 """Bytes that wait to be taken before the other side is held up."""
 
-Key = tuple[UUID, str, int]
+Key = tuple[int, str, int]
 """Lease, address, port: one day an address is another lease's, and nothing of the last may be in the pipe then."""
 
 
@@ -163,7 +163,7 @@ class Application(asyncio.Protocol):
             data = data[length:]
             if response.interim:
                 continue
-            self._body, self._keep = response.body, response.keep
+            self._body, self._keep = response.body(), response.keep
             if response.status == 101:
                 self._buffer = data
                 call.answered(response)
@@ -177,7 +177,9 @@ class Application(asyncio.Protocol):
                 call.part(part)
         elif data:
             rest = data
-        if body.done and self._call is call:
+        if not body.done:
+            call.flush()
+        elif self._call is call:
             self._done(call, excess=bool(rest) or body.excess)
 
     def _done(self, call: FromApplication, *, excess: bool) -> None:
@@ -253,4 +255,4 @@ class Pool:
 
 
 def key_of(lease_id: UUID, upstream: Upstream) -> Key:
-    return lease_id, upstream.host, upstream.port
+    return lease_id.int, upstream.host, upstream.port

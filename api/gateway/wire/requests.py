@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import functools
 import re
 
 import httptools
@@ -25,6 +26,8 @@ HOST = re.compile(rb"(?:[A-Za-z0-9_](?:[A-Za-z0-9._-]*)|\[[0-9A-Fa-f:.]+\])(?::[
 TARGET = re.compile(rb"/[!-~]*")
 SUSPECT = re.compile(rb"(?:^|[/;])\.|%2e|%00|%0d|%0a|\\|#|^//", re.IGNORECASE)
 """What makes a closer look at a path worth it."""
+SMALL = 4096
+"""Bytes of a head that is remembered."""
 REPEATED = frozenset(
     {b"host", b"content-length", b"transfer-encoding", b"authorization", b"expect", b"upgrade"}
 )
@@ -32,14 +35,16 @@ REPEATED = frozenset(
 
 
 class Request:
-    """A request without its body. Values as they stood on the wire."""
+    """A request's head. Values as they stood on the wire; never changed once it is read."""
 
     __slots__ = (
-        "body", "chunked", "connection", "fields", "found", "has_body", "keep", "length", "method", "modern", "target",
+        "chunked", "connection", "fields", "found", "has_body", "head", "keep", "length", "method", "modern", "target",
+        "upgrade", "websocket",
     )  # fmt: skip
 
-    def __init__(self, method: bytes, message: Message, *, modern: bool) -> None:
-        self.method = method
+    def __init__(self, head: bytes, message: Message, *, modern: bool) -> None:
+        self.head = head
+        self.method = head[: head.index(b" ")]
         self.target = message.target
         self.fields: list[Field] = message.fields
         self.modern = modern
@@ -47,35 +52,28 @@ class Request:
         self.found: dict[bytes, bytes] = {}
         """Each header's last value, by its name in small letters."""
         self.connection: frozenset[bytes] = frozenset()
+        """What the header Connection names."""
         self.chunked = False
         self.length = 0
         self.has_body = False
         self.keep = modern
-        self.body: Body = Counted(0)
+        """Whether the caller means to ask more on this connection."""
+        self.upgrade = False
+        """Another protocol is asked for."""
+        self.websocket = False
+        """That is a WebSocket, asked for properly."""
 
     def values(self, name: bytes) -> list[bytes]:
         return [value for lower, _, value in self.fields if lower == name]
 
-    @property
-    def upgrade(self) -> bool:
-        return b"upgrade" in self.connection and b"upgrade" in self.found
-
-    @property
-    def websocket(self) -> bool:
-        """Whether a WebSocket is asked for, properly."""
-        if not self.upgrade or self.found[b"upgrade"].lower() != b"websocket":
-            return False
-        try:
-            key = base64.b64decode(self.found.get(b"sec-websocket-key", b""), validate=True)
-        except binascii.Error:
-            return False
-        return (
-            self.method == b"GET"
-            and self.modern
-            and not self.has_body
-            and len(key) == 16
-            and self.found.get(b"sec-websocket-version") == b"13"
-        )
+    def body(self) -> Body:
+        """Its body, of which nothing is read yet."""
+        if not self.chunked:
+            return Counted(self.length)
+        message = Message()
+        parser = httptools.HttpRequestParser(message)
+        parser.feed_data(self.head)
+        return Chunked(message, parser)
 
 
 def head_length(buffer: bytes) -> int:
@@ -90,6 +88,16 @@ def head_length(buffer: bytes) -> int:
 
 def parse(head: bytes) -> Request:
     """The request with exactly this head. Raises `Malformed`."""
+    return _parse_again(head) if len(head) <= SMALL else _parse(head)
+
+
+@functools.lru_cache(maxsize=1024)
+def _parse_again(head: bytes) -> Request:
+    """The same head comes again and again, as most programs send theirs, and reads the same each time."""
+    return _parse(head)
+
+
+def _parse(head: bytes) -> Request:
     line = LINE.match(head)
     if line is None:
         raise Malformed("The first line must read METHOD /path HTTP/1.1.")
@@ -103,10 +111,11 @@ def parse(head: bytes) -> Request:
         raise Malformed(f"Not HTTP/1.1: {error}.") from error
     if not message.head_complete or message.again:
         raise Malformed("Not HTTP/1.1: the head ends where none may.")
-    request = Request(head[: head.index(b" ")], message, modern=line[1] == b"1")
+    request = Request(head, message, modern=line[1] == b"1")
     _sort(request)
     _check_target(request.target)
-    _frame(request, message, parser)
+    _frame(request)
+    _look_for_upgrade(request)
     return request
 
 
@@ -147,7 +156,7 @@ def _check_target(target: bytes) -> None:
         raise Malformed("The path begins with '//'.")
 
 
-def _frame(request: Request, message: Message, parser: httptools.HttpRequestParser) -> None:
+def _frame(request: Request) -> None:
     found = request.found
     if (coding := found.get(b"transfer-encoding")) is not None:
         if coding.lower() != b"chunked" or not request.modern:
@@ -160,11 +169,23 @@ def _frame(request: Request, message: Message, parser: httptools.HttpRequestPars
             raise Malformed("Content-Length is no number.")
         request.length = int(said)
         request.has_body = request.length > 0
-    if request.upgrade and request.has_body:
+
+
+def _look_for_upgrade(request: Request) -> None:
+    found = request.found
+    request.upgrade = b"upgrade" in request.connection and b"upgrade" in found
+    if not request.upgrade:
+        return
+    if request.has_body:
         raise Malformed("What asks for another protocol has no body.")
-    if request.chunked:
-        request.body = Chunked(message, parser)
-    elif request.has_body:
-        request.body = Counted(request.length)
-    else:
-        request.body.done = True
+    try:
+        key = base64.b64decode(found.get(b"sec-websocket-key", b""), validate=True)
+    except binascii.Error:
+        key = b""
+    request.websocket = (
+        found[b"upgrade"].lower() == b"websocket"
+        and request.method == b"GET"
+        and request.modern
+        and len(key) == 16
+        and found.get(b"sec-websocket-version") == b"13"
+    )
