@@ -32,8 +32,8 @@ def front(tmp_path: Path) -> Iterator[Fronted]:
         yield made
 
 
-def granted(front: Fronted, **facts: object) -> None:
-    front.front.push(view([visitor("s")], [target(front.application.port, **facts)]))
+def granted(front: Fronted) -> None:
+    front.front.push(view([visitor("s")], [target(front.application.port)]))
 
 
 def test_it_denies_until_it_was_told_and_again_once_nobody_tells_it(tmp_path: Path) -> None:

@@ -90,7 +90,7 @@ class Entries:
         moved = {
             name: target
             for name, target in view.targets.items()
-            if (before := self._targets.get(name)) is not target and before != target
+            if (last := self._targets.get(name)) is not target and last != target
         }
         for name in [*(self._targets.keys() - view.targets.keys()), *moved]:
             for one in self._principals.values():
