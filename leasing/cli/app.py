@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import cache
 from importlib import import_module
 
 import typer
@@ -79,8 +80,13 @@ def application(word: str | None = None) -> App:
 def execute(arguments: Sequence[str]) -> int:
     """What a shell would say to `lease ARGUMENTS`, and the exit code."""
     word = next((one for one in arguments if not one.startswith("-")), None)
-    command = typer.main.get_command(application(word))
-    return run(lambda: command.main(list(arguments), prog_name="lease", standalone_mode=False), arguments)
+    command = _command(word)
+    return run(lambda: command(list(arguments), prog_name="lease", standalone_mode=False), arguments)
+
+
+@cache  # for who runs many in one process: to put the admin's commands together takes longer than to run one
+def _command(word: str | None) -> Callable[..., object]:
+    return typer.main.get_command(application(word)).main
 
 
 def main() -> None:
