@@ -132,6 +132,10 @@ class Grants:
         """Leases that have an endpoint now."""
         return [target.lease_id for target in self.listening()]
 
+    def wakeable(self) -> list[UUID]:
+        """Leases that calls may wake."""
+        return [target.lease_id for target in self._view.targets.values() if target.endpoint.wake]
+
     def listening(self) -> list[Target]:
         """Endpoints of running leases."""
         return [

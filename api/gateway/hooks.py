@@ -72,6 +72,9 @@ class Cache(Protocol):
     async def find(self, call: Call, body: bytes) -> Answer | Recorder | None:
         """A hit; or who wants to hear the application's answer; or neither. May wait for an equal call under way."""
 
+    async def close(self) -> None:
+        """Nothing more is asked of it."""
+
 
 class Waker(Protocol):
     """Brings back leases that sleep."""
@@ -84,3 +87,6 @@ class Waker(Protocol):
 
         Meanwhile nothing is read from the caller beyond what its socket and one buffer hold.
         """
+
+    async def close(self) -> None:
+        """Nothing more is asked of it."""

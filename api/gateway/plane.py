@@ -11,7 +11,7 @@ import math
 import threading
 from collections.abc import Sequence
 
-from api.gateway import asking, entering, headers, routing
+from api.gateway import asking, entering, headers, rousing, routing
 from api.gateway.asked import Asked
 from api.gateway.authorise import Refusal, Upstream
 from api.gateway.callers import Caller
@@ -120,6 +120,9 @@ class Plane:
         for caller in list(self._callers):
             caller.abort()
         self.pool.close()
+        for hook in (self._cache, self._waker):
+            if hook is not None:
+                await hook.close()
 
     def follow(self, _: View) -> None:
         """Of a new view: cut what it lets through no longer. Not on the loop's thread, which does the cutting.
@@ -167,12 +170,12 @@ class Plane:
             return
         door = self._doors.at(request, place)
         visitor, target, verdict = door.visitor, door.target, door.verdict
+        waker = self._waker if target is not None and target.endpoint.wake and not woken else None
+        if waker is not None and rousing.rouses(waker, self.counters, request, place, door):
+            Held(caller, self._wake(caller, request, door))
+            return
         if isinstance(verdict, Refusal):
-            asleep = verdict is Refusal.NOT_RUNNING and not woken and self._waker is not None
-            if asleep and visitor and target and self._waker and self._waker.wakes(visitor, target):
-                Held(caller, self._wake(caller, request, visitor, target, self._waker))
-            else:
-                self._refuse(caller, request, verdict, place, target)
+            self._refuse(caller, request, verdict, place, target)
             return
         assert visitor is not None, "only the known are let in"
         assert target is not None, "only to what there is"
@@ -190,7 +193,7 @@ class Plane:
         if not self.inside(upstream.host):
             log.error("upstream outside the leases' networks lease=%s", target.lease_id)
             return Problem(502, "upstream_outside", "The endpoint's address is not in the leases' networks.")
-        if by_cookie and _from_another_page(request):
+        if by_cookie and rousing.from_another_page(request):
             return Problem(
                 403,
                 "other_origin",
@@ -274,7 +277,7 @@ class Plane:
             asked.gathered, asked.whole = body, whole
             if whole:
                 Held(caller, self._find(caller, asked, cache, call))
-            else:
+            elif not self._overtaken(caller, asked):
                 Exchange(self, caller, asked).start()
 
         Gathering(caller, most, self.settings.body_seconds, done)
@@ -284,6 +287,10 @@ class Plane:
 
     async def _find(self, caller: Caller, asked: Asked, cache: Cache, call: Call) -> None:
         found = await cache.find(call, asked.gathered)
+        if self._overtaken(caller, asked):
+            if found is not None and not isinstance(found, Answer):
+                found.end(whole=False)
+            return
         if isinstance(found, Answer):
             fields = [(name.lower(), name, value) for name, value in found.headers]
             passed = headers.to_client(fields, prefix=asked.place.prefix, upstream=b"")
@@ -297,10 +304,26 @@ class Plane:
             asked.recorder, asked.marks = found, found.marks
         Exchange(self, caller, asked).start()
 
-    async def _wake(
-        self, caller: Caller, request: Request, visitor: Visitor, target: Target, waker: Waker
-    ) -> None:
-        problem = await waker.wake(visitor, target)
+    def _overtaken(self, caller: Caller, asked: Asked) -> bool:
+        """Whether a call that waited may be carried no longer, or not to there; its caller is told."""
+        door = self._doors.at(asked.request, asked.place)
+        verdict, target = door.verdict, door.target
+        if not self._grants.current:
+            caller.refuse(STALE)
+        elif isinstance(verdict, Refusal):
+            self._refuse(caller, asked.request, verdict, asked.place, target)
+        elif verdict != asked.upstream or target is None or target.generation != asked.target.generation:
+            words = f"Lease {asked.target.name!r} was started anew meanwhile; ask again."
+            caller.refuse(Problem(503, "not_running", words, retry=1))
+        else:
+            return False
+        return True
+
+    async def _wake(self, caller: Caller, request: Request, door: Door) -> None:
+        assert self._waker is not None, "it has said that it wakes"
+        assert door.visitor is not None, "only the known wake"
+        assert door.target is not None, "only what there is"
+        problem = await self._waker.wake(door.visitor, door.target)
         if problem is None:
             self.begin(caller, request, woken=True)
         else:
@@ -341,17 +364,6 @@ class Plane:
 def _inside(host: str, networks: Sequence[Network]) -> bool:
     address = ipaddress.ip_address(host)
     return any(address in network for network in networks)
-
-
-def _from_another_page(request: Request) -> bool:
-    """Whether a browser says that another origin's script or form asks for something that acts.
-
-    A cookie is brought to whoever asks on its site, and every lease of a domain is the same site.
-    """
-    origin = request.found.get(b"origin")
-    if origin is None or (request.method.decode() in asking.READS and not request.upgrade):
-        return False
-    return origin.partition(b"://")[2].lower() != request.found.get(b"host", b"").lower()
 
 
 def _call(asked: Asked) -> Call:

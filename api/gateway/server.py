@@ -15,17 +15,20 @@ import uvloop
 from sqlalchemy.exc import SQLAlchemyError
 
 from api import background, certificate
+from api.gateway import cache
 from api.gateway.grants import ROLE, Grants
 from api.gateway.kernels import Kernels
 from api.gateway.plane import Network, Plane
 from api.gateway.proxy import accounts
 from api.gateway.proxy.front import Front
 from api.gateway.traffic import Counters, write, write_times
+from api.gateway.waker import Waker
 from api.server import beat, leave
 from leasing.database import EVENTS, GRANTS, Listener, Sessions
 from leasing.errors import LeasingError
 from leasing.settings.core import CoreSettings
 from leasing.settings.gateway import GatewaySettings
+from leasing.settings.limits import LimitSettings
 
 log = logging.getLogger(__name__)
 BACKLOG = 4096
@@ -52,9 +55,14 @@ def run(
     events, changes = (Listener(url, channel, "leasing-gateway-listen") for channel in (EVENTS, GRANTS))
     allowed: list[Network] = [ipaddress.ip_network(network) for network in networks]
     front = Front(settings, gateway, networks=networks) if gateway.plane == "haproxy" else None
+
+    def inside(host: str) -> bool:
+        return plane.inside(host)
+
+    waker = Waker(grants, sessions, gateway, LimitSettings(), inside=inside)
     plane = Plane(
         grants, counters, sessions, gateway, api_url=settings.url, secure=settings.tls, networks=allowed,
-        domain=settings.gateway_domain, fronted=front is not None,
+        domain=settings.gateway_domain, fronted=front is not None, cache=cache.opened(gateway, counters), waker=waker,
     )  # fmt: skip
     grants.on_load(plane.follow)
     if front is not None:
@@ -137,7 +145,7 @@ async def _flush(
 
 def _write(counters: Counters, grants: Grants, sessions: Sessions) -> None:
     taken, running = counters.take(), grants.running()
-    counters.forget(running)
+    counters.forget([*running, *grants.wakeable()])
     times = counters.take_times()
     try:
         write(sessions, taken, running if grants.current else [])

@@ -66,6 +66,10 @@ class Counters:
         self.of(lease_id).asked += 1
         return True
 
+    def stirs(self, lease_id: UUID, key: str | None) -> bool:
+        """Whether a person asks, of a lease that does not run: that counts for nothing but its waking."""
+        return self._beats[lease_id.int].person(key, self._clock())
+
     def forget(self, running: Collection[UUID]) -> None:
         """What was asked of others than those."""
         for number in self._beats.keys() - {lease_id.int for lease_id in running}:

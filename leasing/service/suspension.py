@@ -197,8 +197,10 @@ def resume(
     principal: Principal,
     limits: LimitSettings,
     now: datetime,
+    how: str = "resumed it",
 ) -> None:
     """Let a suspended lease queue again, where it stood: it keeps its arrival. Idempotent. The caller holds the lock.
+    `how` is what its event says that the principal did.
 
     It goes on with the time that `ask` gives it, else with what it has left, else, its time being over, with what it
     was first asked for. Raises `Conflict` while it is still being stopped, `Gone` once it ends, `Invalid` past the
@@ -217,7 +219,7 @@ def resume(
         quotas.check_resume(session, lease, limits, now=now)
         queue_again(
             session, lease, Cause.USER,
-            now=now, actor=principal.actor, message=f"{principal.name} resumed it",
+            now=now, actor=principal.actor, message=f"{principal.name} {how}",
         )  # fmt: skip
 
 

@@ -37,15 +37,18 @@ class Application:
     seen: list[bytes] = field(default_factory=list)
     """Each request, head and body."""
     open: list[socket.socket] = field(default_factory=list)
+    port: int = 0
+    """Where; 0: anywhere."""
 
     def __post_init__(self) -> None:
-        self._listening = socket.create_server(("127.0.0.1", 0), backlog=256)
-        self.port: int = self._listening.getsockname()[1]
+        self._listening = socket.create_server(("127.0.0.1", self.port), backlog=256)
+        self.port = self._listening.getsockname()[1]
         threading.Thread(target=self._accept, daemon=True).start()
 
     def close(self) -> None:
-        self._listening.close()
-        for one in self.open:
+        for one in (self._listening, *self.open):
+            with suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)  # or the thread that waits for more keeps it open
             one.close()
 
     def _accept(self) -> None:

@@ -115,3 +115,24 @@ def test_memory_is_bounded_however_it_is_asked() -> None:
         beats.person("GET /same", float(at))
     assert len(beats._seen) == REQUESTS
     assert max(len(one) for one in beats._seen.values()) == ARRIVALS
+
+
+@pytest.mark.parametrize(
+    ("method", "cookie", "upgrade", "mode", "opened"),
+    [
+        ("GET", False, False, b"", True),
+        ("GET", False, True, b"", True),
+        ("POST", False, False, b"cors", True),
+        ("GET", True, False, b"navigate", True),
+        ("GET", True, False, b"", True),
+        ("GET", True, False, b"cors", False),
+        ("HEAD", True, False, b"same-origin", False),
+        ("GET", True, True, b"websocket", False),
+        ("GET", True, True, b"", False),
+        ("POST", True, False, b"same-origin", True),
+    ],
+)
+def test_what_a_page_asks_by_itself_opens_nothing(
+    method: str, cookie: bool, upgrade: bool, mode: bytes, opened: bool
+) -> None:
+    assert asking.opens(method, cookie=cookie, upgrade=upgrade, mode=mode) is opened
