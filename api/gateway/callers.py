@@ -61,6 +61,7 @@ class Caller(asyncio.Protocol):
         self._tunnel = False
         self._ending = False
         self._half = False
+        self._probed = False
         self._lingering = 0
         self._fronted = desk.fronted
         self.peer = b""
@@ -203,7 +204,7 @@ class Caller(asyncio.Protocol):
         call = self._call
         if call is None or self._request is None or self._ending or self._desk.secure:
             return False
-        if not self._body.done:
+        if not self._body.done and not self._buffer:
             return False  # the rest of the body never comes
         self._half = True
         self._probe()
@@ -287,6 +288,8 @@ class Caller(asyncio.Protocol):
             self._passing = False
             return False
         if not self._buffer:
+            if self._half:
+                self.transport.close()  # and what carries it is told
             self._resume()
             return False
         data, self._buffer = self._buffer, b""
@@ -344,13 +347,16 @@ class Caller(asyncio.Protocol):
     @property
     def gone(self) -> bool:
         """Of one that sends no more: whether nobody is there to read the answer either."""
-        if not self._half or self._transport is None:
+        if not self._probed or self._transport is None:
             return False
         plain = self._transport.get_extra_info("socket")
         return bool(plain.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] == TCP_CLOSED)
 
     def _probe(self) -> None:
         plain = self.transport.get_extra_info("socket")
+        if plain.family == socket.AF_UNIX:
+            return  # the proxy in front knows its callers
+        self._probed = True
         plain.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         for option in (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL):
             plain.setsockopt(socket.IPPROTO_TCP, option, PROBE_SECONDS)

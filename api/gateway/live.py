@@ -34,6 +34,9 @@ class Live:
         """Until nothing is carried."""
         await self._none.wait()
 
+    def __len__(self) -> int:
+        return self._calls.total()
+
     def calls(self, name: str) -> int:
         """So many of the lease of that name."""
         return self._calls[name]

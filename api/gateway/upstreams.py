@@ -55,6 +55,11 @@ class Application(asyncio.Protocol):
     def usable(self) -> bool:
         return self._transport is not None and not self._transport.is_closing()
 
+    @property
+    def busy(self) -> bool:
+        """Whether it carries a call."""
+        return self._call is not None
+
     def begin(self, call: FromApplication, method: bytes) -> None:
         """From here on, `call` is told what comes back."""
         self._call, self._method, self._body, self._buffer = call, method, None, b""

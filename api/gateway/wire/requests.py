@@ -24,7 +24,7 @@ from api.gateway.wire.message import (
 LINE = re.compile(rb"[A-Z-]+ [!-~]+ HTTP/1\.([01])\r\n")
 HOST = re.compile(rb"(?:[A-Za-z0-9_](?:[A-Za-z0-9._-]*)|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
 TARGET = re.compile(rb"/[!-~]*")
-SUSPECT = re.compile(rb"(?:^|[/;])\.|%2e|%00|%0d|%0a|\\|#|^//", re.IGNORECASE)
+SUSPECT = re.compile(rb"(?:^|[/;]|%2f|%5c)\.|%2e|%00|%0d|%0a|\\|#|^//", re.IGNORECASE)
 """What makes a closer look at a path worth it."""
 SMALL = 4096
 """Bytes of a head that is remembered."""
