@@ -121,7 +121,8 @@ def _serves(certificate: Path, key: Path, settings: CoreSettings) -> bool:
 
 
 def _named(settings: CoreSettings) -> list[str]:
-    return [settings.host, settings.listen]
+    hosted = [f"*.{settings.gateway_domain}"] if settings.gateway_domain is not None else []
+    return [settings.host, settings.listen, *hosted]
 
 
 def _make(certificate: Path, key_file: Path, names: list[str]) -> None:

@@ -26,11 +26,11 @@ def home(request: Request, unit: Unit, caller: Caller, now: Now, core: Core, all
     """htmx asks again every two seconds, for the table only."""
     found = views.lease_page(
         unit, principal=caller, everyone=all, ended=False, state=None, cursor=None, limit=200, now=now,
-        gateway_url=core.gateway_url,
+        endpoints=core.endpoint_url,
     )  # fmt: skip
     ended = views.lease_page(
         unit, principal=caller, everyone=all, ended=True, state="ended", cursor=None, limit=10, now=now,
-        gateway_url=core.gateway_url,
+        endpoints=core.endpoint_url,
     )  # fmt: skip
     template = "_leases.html" if "hx-request" in request.headers else "home.html"
     return page(request, template, caller, live=found.items, ended=ended.items, everyone=all)
@@ -133,7 +133,7 @@ def open_endpoint(ref: str, unit: Unit, caller: Caller, now: Now, core: Core) ->
         raise Invalid(f"Lease {lease.name!r} was asked for without a port.")
     ticket = tickets.issue(unit, user_id=caller.user_id, lease_id=lease.id, now=now)
     return RedirectResponse(
-        f"{core.gateway_url}/l/{lease.name}/.leasing/enter?{urlencode({'ticket': ticket})}", 303
+        f"{core.endpoint_url(lease.name)}.leasing/enter?{urlencode({'ticket': ticket})}", 303
     )
 
 
@@ -143,7 +143,7 @@ def _lease(
 ) -> Response:  # fmt: skip
     return page(
         request, template, caller, status,
-        lease=views.lease_out(unit, lease, principal=caller, now=now, gateway_url=core.gateway_url),
+        lease=views.lease_out(unit, lease, principal=caller, now=now, endpoints=core.endpoint_url),
         events=views.event_page(unit, lease_id=lease.id, after_id=0, limit=100).items,
         over=lease.state == LeaseState.ENDED, stoppable=lease.state != LeaseState.ENDED and lease.goal != Goal.ENDED,
         fault=fault, refused=refused, ttl=ttl,

@@ -21,4 +21,4 @@ def change_endpoint(
     """Its cache, waking and limits, in force at once. What the body does not name stays as it is."""
     lease = leases.find(unit, ref, principal=caller, action=Action.CHANGE, lock=True)
     endpoints.change(unit, lease, ask, principal=caller)
-    return views.lease_out(unit, lease, principal=caller, now=now, gateway_url=core.gateway_url)
+    return views.lease_out(unit, lease, principal=caller, now=now, endpoints=core.endpoint_url)

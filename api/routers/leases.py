@@ -41,7 +41,7 @@ def request_lease(
     lease = requesting.request(
         unit, ask, principal=caller, limits=limits, idempotency_key=idempotency_key, now=now
     )
-    return views.lease_out(unit, lease, principal=caller, now=now, gateway_url=core.gateway_url)
+    return views.lease_out(unit, lease, principal=caller, now=now, endpoints=core.endpoint_url)
 
 
 @router.get("/leases", summary="Leases, newest first")
@@ -67,14 +67,14 @@ def list_leases(
         cursor=cursor,
         limit=limit,
         now=now,
-        gateway_url=core.gateway_url,
+        endpoints=core.endpoint_url,
     )
 
 
 @router.get("/leases/{ref}", summary="One lease, by id or name")
 def show_lease(ref: str, unit: Unit, caller: Caller, now: Now, core: Core) -> LeaseOut:
     lease = leases.find(unit, ref, principal=caller, action=Action.SEE)
-    return views.lease_out(unit, lease, principal=caller, now=now, gateway_url=core.gateway_url)
+    return views.lease_out(unit, lease, principal=caller, now=now, endpoints=core.endpoint_url)
 
 
 @router.delete("/leases/{ref}", summary="Release a lease", responses={200: ANSWERS})
@@ -82,7 +82,7 @@ def release_lease(ref: str, unit: Unit, caller: Caller, now: Now, core: Core, se
     """Its endpoint is shut with the answer. Idempotent: one that is over already is answered as it is."""
     lease = leases.find(unit, ref, principal=caller, action=Action.RELEASE, lock=True)
     leases.release(unit, lease, principal=caller, now=now)
-    found = views.lease_out(unit, lease, principal=caller, now=now, gateway_url=core.gateway_url)
+    found = views.lease_out(unit, lease, principal=caller, now=now, endpoints=core.endpoint_url)
     if lease.port is not None:
         settle()
     return found
@@ -95,7 +95,7 @@ def renew_lease(
     """Of a suspended one: keep its files for longer."""
     lease = leases.find(unit, ref, principal=caller, action=Action.CHANGE, lock=True)
     leases.renew(unit, lease, ask, principal=caller, limits=limits, now=now)
-    return views.lease_out(unit, lease, principal=caller, now=now, gateway_url=core.gateway_url)
+    return views.lease_out(unit, lease, principal=caller, now=now, endpoints=core.endpoint_url)
 
 
 @router.post("/leases/{ref}/suspend", summary="Suspend a lease", responses=refusals(409, 410))
@@ -103,7 +103,7 @@ def suspend_lease(ref: str, unit: Unit, caller: Caller, now: Now, core: Core) ->
     """It is stopped, its devices are free, its files and the time it has left are kept. Idempotent."""
     lease = leases.find(unit, ref, principal=caller, action=Action.CHANGE, lock=True)
     suspension.suspend(unit, lease, principal=caller, now=now)
-    return views.lease_out(unit, lease, principal=caller, now=now, gateway_url=core.gateway_url)
+    return views.lease_out(unit, lease, principal=caller, now=now, endpoints=core.endpoint_url)
 
 
 @router.post("/leases/{ref}/resume", summary="Let a suspended lease go on", responses=refusals(409, 410))
@@ -122,7 +122,7 @@ def resume_lease(
     """
     lease = leases.find(unit, ref, principal=caller, action=Action.CHANGE, lock=True)
     suspension.resume(unit, lease, ask, principal=caller, limits=limits, now=now)
-    return views.lease_out(unit, lease, principal=caller, now=now, gateway_url=core.gateway_url)
+    return views.lease_out(unit, lease, principal=caller, now=now, endpoints=core.endpoint_url)
 
 
 @router.post("/leases/{ref}/restart", summary="Start a lease's container again", responses=refusals(409, 410))
@@ -131,7 +131,7 @@ def restart_lease(ref: str, unit: Unit, caller: Caller, now: Now, core: Core) ->
     of them is out of order, it queues and goes on with others."""
     lease = leases.find(unit, ref, principal=caller, action=Action.CHANGE, lock=True)
     device_faults.restart(unit, lease, principal=caller, now=now)
-    return views.lease_out(unit, lease, principal=caller, now=now, gateway_url=core.gateway_url)
+    return views.lease_out(unit, lease, principal=caller, now=now, endpoints=core.endpoint_url)
 
 
 @router.post(
@@ -141,7 +141,7 @@ def keep_lease(ref: str, ask: KeepRequest, unit: Unit, caller: Caller, now: Now,
     """For a time, or while a command succeeds inside it. Another keep of the same lease is replaced."""
     lease = leases.find(unit, ref, principal=caller, action=Action.CHANGE, lock=True)
     keeps.ask(unit, lease, ask, principal=caller, now=now)
-    return views.lease_out(unit, lease, principal=caller, now=now, gateway_url=core.gateway_url)
+    return views.lease_out(unit, lease, principal=caller, now=now, endpoints=core.endpoint_url)
 
 
 @router.delete("/leases/{ref}/keep", summary="Keep a lease no longer")
@@ -149,7 +149,7 @@ def unkeep_lease(ref: str, unit: Unit, caller: Caller, now: Now, core: Core) -> 
     """From now on it is judged by its other signals alone. Idempotent."""
     lease = leases.find(unit, ref, principal=caller, action=Action.CHANGE, lock=True)
     keeps.end(unit, lease, principal=caller, now=now)
-    return views.lease_out(unit, lease, principal=caller, now=now, gateway_url=core.gateway_url)
+    return views.lease_out(unit, lease, principal=caller, now=now, endpoints=core.endpoint_url)
 
 
 @router.get("/leases/{ref}/why", summary="Why a lease is where it is")

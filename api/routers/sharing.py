@@ -22,7 +22,7 @@ def share_lease(ref: str, unit: Unit, caller: Caller, now: Now, core: Core) -> L
     """Viewers may then call its endpoint, developers enter and change it, owners release it. Idempotent."""
     lease = leases.find(unit, ref, principal=caller, action=Action.SHARE, lock=True)
     sharing.share(unit, lease, True, principal=caller)
-    return views.lease_out(unit, lease, principal=caller, now=now, gateway_url=core.gateway_url)
+    return views.lease_out(unit, lease, principal=caller, now=now, endpoints=core.endpoint_url)
 
 
 @router.delete(
@@ -34,7 +34,7 @@ def unshare_lease(ref: str, unit: Unit, caller: Caller, now: Now, core: Core, se
     """What others do in it or through its endpoint is cut. Idempotent."""
     lease = leases.find(unit, ref, principal=caller, action=Action.SHARE, lock=True)
     sharing.share(unit, lease, False, principal=caller)
-    found = views.lease_out(unit, lease, principal=caller, now=now, gateway_url=core.gateway_url)
+    found = views.lease_out(unit, lease, principal=caller, now=now, endpoints=core.endpoint_url)
     settle()
     return found
 

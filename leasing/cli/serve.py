@@ -208,7 +208,7 @@ Leasing {__version__} is up, on PostgreSQL {database.version} ({database.how}).
   Pages      {settings.url}
   Sign in    {link}
              once, within 15 minutes; this machine's command line is signed in already
-  Endpoints  {settings.gateway_url}/l/<lease>/
+  Endpoints  {settings.endpoint_url("<lease>")}
 
   Try        {lease} up demo --port 8000 -- python3 -m http.server 8000
 

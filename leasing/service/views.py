@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -70,10 +70,10 @@ UNPLACED = (LeaseState.QUEUED, LeaseState.SUSPENDED, LeaseState.ENDED)
 
 
 def lease_out(
-    session: Session, lease: Lease, *, principal: Principal, now: datetime, gateway_url: str
+    session: Session, lease: Lease, *, principal: Principal, now: datetime, endpoints: Callable[[str], str]
 ) -> LeaseOut:
-    """One lease, as the principal sees it."""
-    found = _leases_out(session, [lease], principal=principal, now=now, gateway_url=gateway_url)[0]
+    """One lease, as the principal sees it. `endpoints` says where the endpoint of the lease of a name answers."""
+    found = _leases_out(session, [lease], principal=principal, now=now, endpoints=endpoints)[0]
     if lease.state == LeaseState.RUNNING:
         found.idle, found.keep = idle_views.in_full(session, lease, now=now), keeps.of(session, lease)
     return found
@@ -89,7 +89,7 @@ def lease_page(  # noqa: PLR0913 - a query's filters, each by name
     cursor: str | None,
     limit: int,
     now: datetime,
-    gateway_url: str,
+    endpoints: Callable[[str], str],
 ) -> LeasePage:
     """Newest first: those that `standings.listed` says. `cursor` is the last page's `next`."""
     statement = (
@@ -107,7 +107,7 @@ def lease_page(  # noqa: PLR0913 - a query's filters, each by name
     leases = session.execute(statement).scalars().all()
     page, more = leases[: min(limit, MAX_PAGE)], len(leases) > min(limit, MAX_PAGE)
     return LeasePage(
-        items=_leases_out(session, page, principal=principal, now=now, gateway_url=gateway_url),
+        items=_leases_out(session, page, principal=principal, now=now, endpoints=endpoints),
         next=str(page[-1].arrival) if more else None,
     )
 
@@ -218,7 +218,12 @@ def _words(message: str) -> str:
 
 
 def _leases_out(
-    session: Session, leases: Sequence[Lease], *, principal: Principal, now: datetime, gateway_url: str
+    session: Session,
+    leases: Sequence[Lease],
+    *,
+    principal: Principal,
+    now: datetime,
+    endpoints: Callable[[str], str],
 ) -> list[LeaseOut]:
     if not leases:
         return []
@@ -244,7 +249,7 @@ def _leases_out(
             request=_request(lease, named[lease.id], standing[lease.id]),
             devices=devices[lease.id],
             node=runs.get(lease.id),
-            endpoint_url=f"{gateway_url}/l/{lease.name}/" if lease.port else None,
+            endpoint_url=endpoints(lease.name) if lease.port else None,
             endpoint=EndpointOptions.model_validate(lease.endpoint),
             progress=lease.progress,
             created_at=lease.created_at,

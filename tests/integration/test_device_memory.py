@@ -54,7 +54,7 @@ def report(node: Sampled, device: dict[str, Any], **facts: Any) -> None:
 def seen(node: Sampled, lease: Lease) -> LeaseOut:
     with node.cluster.sessions() as session:
         row = session.get_one(Lease, lease.id)
-        return views.lease_out(session, row, principal=node.cluster.ada, now=now(session), gateway_url="")
+        return views.lease_out(session, row, principal=node.cluster.ada, now=now(session), endpoints=str)
 
 
 def aged(node: Sampled, seconds: float) -> None:

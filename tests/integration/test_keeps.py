@@ -129,7 +129,7 @@ def test_an_engine_that_is_silent_and_a_command_that_hangs_make_it_unknown(clust
         assert "keep" in unknown.idle_reason
     with cluster.sessions() as session:
         out = views.lease_out(
-            session, session.get_one(Lease, lease.id), principal=cluster.ada, now=now(session), gateway_url=""
+            session, session.get_one(Lease, lease.id), principal=cluster.ada, now=now(session), endpoints=str
         )
         assert out.keep is not None
         assert "longer than 10 seconds" in out.keep.message

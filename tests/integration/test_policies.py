@@ -267,7 +267,7 @@ def test_an_owner_sees_which_counts_and_why(cluster: Cluster, grace: Principal) 
         put(session, grace, "vision", project=project_of(cluster), warnings=[900], action="end")
     with cluster.sessions() as session:
         row = cluster.lease(lease.id)
-        shown = views.lease_out(session, row, principal=cluster.ada, now=now(session), gateway_url="")
+        shown = views.lease_out(session, row, principal=cluster.ada, now=now(session), endpoints=str)
         assert shown.policy is not None
         assert shown.policy.said == "policy vision: ended after 1h idle, warned 15m before"
         assert shown.policy.subject == f"projects/{project_of(cluster)}"
