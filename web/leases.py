@@ -15,7 +15,7 @@ from leasing.model import Lease
 from leasing.schema.lease import RenewRequest
 from leasing.service import device_faults, leases, offers, projects, suspension, tickets, views
 from leasing.states import Goal, LeaseState
-from web import form
+from web import access, form
 from web.render import page
 
 router = APIRouter()
@@ -146,7 +146,7 @@ def _lease(
         lease=views.lease_out(unit, lease, principal=caller, now=now, endpoints=core.endpoint_url),
         events=views.event_page(unit, lease_id=lease.id, after_id=0, limit=100).items,
         over=lease.state == LeaseState.ENDED, stoppable=lease.state != LeaseState.ENDED and lease.goal != Goal.ENDED,
-        fault=fault, refused=refused, ttl=ttl,
+        fault=fault, refused=refused, ttl=ttl, access=access.of(unit, lease, caller),
     )  # fmt: skip
 
 
