@@ -42,7 +42,8 @@ def ask(
 
 
 def how(answer: httpx.Response) -> str | None:
-    return answer.headers.get("x-leasing-cache")
+    said: str | None = answer.headers.get("x-leasing-cache")
+    return said
 
 
 @pytest.fixture(params=["memory", "redis"])
