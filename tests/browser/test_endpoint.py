@@ -52,5 +52,5 @@ def test_the_endpoint_opens_signed_in_and_cannot_act_as_the_visitor(
     expect(served.locator("body")).to_contain_text("REQUEST_METHOD=GET")
     text = served.locator("body").inner_text()
     secrets = [cookie["value"] for cookie in page.context.cookies()]
-    assert len(secrets) == 2
+    assert len(secrets) == 3
     assert not [one for one in (*secrets, "lse_") if one in text]
