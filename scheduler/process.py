@@ -20,6 +20,7 @@ from leasing.model import IdempotencyKey
 from leasing.service import activity, installation, parts
 from leasing.service.contacts import HINTS as CONTACTS
 from leasing.service.notices import HINTS as NOTICES
+from leasing.service.notices import prune as prune_notices
 from leasing.settings.device_memory import DeviceMemorySettings
 from leasing.settings.docker import DockerSettings
 from leasing.settings.idle import IdleSettings
@@ -350,7 +351,9 @@ class Scheduler:
             moment = now(session)
             parts.prune(session, now=moment)
             usage.prune(session, self._counted, now=moment)
-            activity.prune(session, keep=timedelta(days=IdleSettings().record_days), now=moment)
+            record = timedelta(days=IdleSettings().record_days)
+            activity.prune(session, keep=record, now=moment)
+            prune_notices(session, keep=record, now=moment)
             session.execute(
                 sa.delete(IdempotencyKey).where(IdempotencyKey.created_at < moment - timedelta(days=1))
             )

@@ -164,6 +164,12 @@ def _deadlines(lease: Lease) -> dict[NoticeKind, datetime]:
     return {kind: at for kind, at in both.items() if at is not None}
 
 
+def prune(session: Session, *, keep: timedelta, now: datetime) -> None:
+    """Forget what was told of leases that ended longer ago than `keep`; their events still say what came of it."""
+    ended = sa.select(Lease.id).where(Lease.state == LeaseState.ENDED, Lease.ended_at < now - keep)
+    session.execute(sa.delete(Notice).where(Notice.lease_id.in_(ended)))
+
+
 def hint(name: str, kind: NoticeKind) -> str:
     """The one command that helps."""
     verb = {NoticeKind.RETENTION: "resume", NoticeKind.DEVICE: "restart"}.get(kind, "extend")

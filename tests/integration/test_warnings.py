@@ -256,3 +256,21 @@ def test_a_lost_device_is_told_once_for_each_fault(cluster: Cluster) -> None:
         assert told[-1].message == "train: GPU 0 is out of order"
         cluster.change(lease.id, lambda session, row, _: device_faults.tell(session, row, "", actor="test"))
     assert cluster.lease(lease.id).state == "running"
+
+
+def test_what_leases_long_ended_were_told_is_forgotten(cluster: Cluster) -> None:
+    old, young, live = (
+        cluster.run(gpu="1", idle_timeout="1h", ttl="8h", name=name) for name in ("old", "young", "live")
+    )
+    for lease in (old, young, live):
+        quiet_since(cluster, lease, HOUR - FIRST)
+    reclaimer(cluster).run_once()
+    for lease in (old, young):
+        cluster.release(lease.id)
+    cluster.work()
+    with cluster.sessions.begin() as session:
+        session.execute(
+            sa.update(Lease).where(Lease.id == old.id).values(ended_at=clock(cluster) - timedelta(days=31))
+        )
+        notices.prune(session, keep=timedelta(days=30), now=clock(cluster))
+    assert [len(notices_of(cluster, lease.id)) for lease in (old, young, live)] == [0, 2, 2]
