@@ -189,7 +189,6 @@ class _Assembly:
             if row is None:
                 self._by_lease.pop(key, None)
                 continue
-            *facts, endpoint = row
-            self._by_lease[key] = Target(*facts, EndpointOptions.model_validate(endpoint))
+            self._by_lease[key] = Target(*row[:-1], EndpointOptions.model_validate(row.endpoint))
         # oldest first, so that the newest lease of a name stays, and a live one always
         return {target.name: target for target in (self._by_lease[key] for key in (*rows.ended, *rows.live))}

@@ -66,7 +66,7 @@ class Transport:
         with self._reaching():
             answer = self.http.delete(path)
         raise_for(answer)
-        return answer.headers.get("X-Leasing-In-Force") != "pending"
+        return bool(answer.headers.get("X-Leasing-In-Force") != "pending")
 
     def call(self, method: str, path: str, **arguments: Any) -> Any:
         """The answer's JSON (None for an empty one). Raises the platform's own errors."""

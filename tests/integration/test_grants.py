@@ -6,7 +6,7 @@ import socket
 import statistics
 import time
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 from uuid import uuid4
 
 import pytest
@@ -92,7 +92,7 @@ def test_every_change_is_taken_in_and_nothing_else_is_read(cluster: Cluster, gra
     assert agrees(cluster, grants).targets["app"].lease_id != lease.id
 
 
-def now_and(seconds: int) -> sa.ColumnElement[object]:
+def now_and(seconds: int) -> sa.ColumnElement[datetime]:
     return sa.func.now() + timedelta(seconds=seconds)
 
 
@@ -187,7 +187,7 @@ def test_a_view_counts_once_all_who_follow_have_it_and_the_platform_knows(cluste
     grants.on_load(follow)
     with pytest.raises(Unavailable, match="nothing listens"):
         grants.load()
-    assert not grants.current
+    assert {grants.current} == {False}
     with cluster.sessions.begin() as session:
         assert session.get(Part, part_id) is None
         mark = revocation.mark(session)
@@ -196,7 +196,7 @@ def test_a_view_counts_once_all_who_follow_have_it_and_the_platform_knows(cluste
         assert not revocation.in_force(session, mark)  # one that lives has said nothing yet
     broken.clear()
     grants.load()
-    assert grants.current
+    assert {grants.current} == {True}
     assert seen[-1] is grants.view
     with cluster.sessions() as session:
         assert session.get_one(Part, part_id).grants == grants.view.snapshot
