@@ -10,7 +10,7 @@ from starlette.responses import RedirectResponse, Response
 
 from api import problems
 from leasing.errors import NotSignedIn
-from web import access, banner, calendar, extend, leases, machines, signin, usage, workspaces
+from web import access, banner, calendar, extend, files, leases, machines, signin, terminal, usage, workspaces
 from web.guard import Guard
 
 STATIC = Path(__file__).parent / "static"
@@ -21,7 +21,7 @@ def mount(app: FastAPI) -> None:
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
     for part in (signin, extend, banner, usage):
         app.include_router(part.router, include_in_schema=False)
-    for part in (access, leases, machines, calendar, workspaces):
+    for part in (terminal, files, access, leases, machines, calendar, workspaces):
         app.include_router(part.router, include_in_schema=False, dependencies=[banner.LOOK])
     app.add_middleware(Guard)
 

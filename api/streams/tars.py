@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import tarfile
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import IO, cast
 
@@ -60,9 +61,17 @@ def cleaned(source: Inflow, *, most_bytes: int) -> Iterator[bytes]:
     yield END
 
 
+@dataclass
+class _Seen:
+    """What the archive brought so far."""
+
+    links: set[PurePosixPath] = field(default_factory=set)
+    files: set[PurePosixPath] = field(default_factory=set)
+    folders: set[PurePosixPath] = field(default_factory=lambda: {PurePosixPath()})
+
+
 def _members(tar: tarfile.TarFile, source: Inflow, most_bytes: int) -> Iterator[bytes]:
-    links: set[PurePosixPath] = set()
-    files: set[PurePosixPath] = set()
+    seen = _Seen()
     size = count = 0
     for entry in tar:
         tar.members.clear()  # it would remember each
@@ -77,31 +86,49 @@ def _members(tar: tarfile.TarFile, source: Inflow, most_bytes: int) -> Iterator[
         name = _inside(entry.name)
         if name == PurePosixPath():  # the folder itself
             continue
-        if any(parent in links for parent in name.parents):
+        if any(parent in seen.links for parent in name.parents):
             raise Invalid(f"{entry.name[:200]!r} lies behind a link that the archive brings.")
-        made = tarfile.TarInfo(str(name))
-        made.uid = made.gid = UID
-        made.mtime, made.type = entry.mtime, entry.type
+        for parent in reversed(name.parents):  # an engine would make those that are missing, as root's
+            if parent not in seen.folders:
+                seen.folders.add(parent)
+                yield _packed(_made(parent, tarfile.DIRTYPE, entry.mtime, 0o755))
+        yield _packed(_own(entry, name, seen))
         if entry.isreg():
-            made.type, made.size, made.mode = tarfile.REGTYPE, entry.size, _mode(entry.mode, 0o600)
-            files.add(name)
-        elif entry.isdir():
-            made.mode = _mode(entry.mode, 0o700)
-        elif entry.issym():
-            made.linkname, made.mode = _target(name, entry.linkname), 0o777
-            links.add(name)
-        elif entry.islnk() and _inside(entry.linkname) in files:
-            made.linkname, made.mode = str(_inside(entry.linkname)), _mode(entry.mode, 0o600)
-        else:
-            raise Invalid(
-                f"{entry.name[:200]!r} is neither file nor folder nor link.",
-                hint="Leave it out of the archive.",
-            )
-        yield made.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape")
-        if made.isreg():
             source.room = None
             yield from _content(tar, entry)
         source.room = MOST_HEADER
+
+
+def _own(entry: tarfile.TarInfo, name: PurePosixPath, seen: _Seen) -> tarfile.TarInfo:
+    """It as the lease's user's. Raises `Invalid` for what may not be unpacked."""
+    made = _made(name, entry.type, entry.mtime)
+    if entry.isreg():
+        made.type, made.size, made.mode = tarfile.REGTYPE, entry.size, _mode(entry.mode, 0o600)
+        seen.files.add(name)
+    elif entry.isdir():
+        made.mode = _mode(entry.mode, 0o700)
+        seen.folders.add(name)
+    elif entry.issym():
+        made.linkname, made.mode = _target(name, entry.linkname), 0o777
+        seen.links.add(name)
+    elif entry.islnk() and _inside(entry.linkname) in seen.files:
+        made.linkname, made.mode = str(_inside(entry.linkname)), _mode(entry.mode, 0o600)
+    else:
+        raise Invalid(
+            f"{entry.name[:200]!r} is neither file nor folder nor link.", hint="Leave it out of the archive."
+        )
+    return made
+
+
+def _made(name: PurePosixPath, kind: bytes, at: float, mode: int = 0) -> tarfile.TarInfo:
+    made = tarfile.TarInfo(str(name))
+    made.uid = made.gid = UID
+    made.mtime, made.type, made.mode = at, kind, mode
+    return made
+
+
+def _packed(made: tarfile.TarInfo) -> bytes:
+    return made.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape")
 
 
 def _content(tar: tarfile.TarFile, entry: tarfile.TarInfo) -> Iterator[bytes]:

@@ -41,6 +41,8 @@ class Knobs:
     registry: dict[str, RegistryLogin | None] = field(default_factory=dict)
     """What a pull finds: reference → the login that it wants."""
     pull_waits_for: threading.Event | None = None
+    greeting: bytes = b""
+    """What a command says first that is spoken with."""
     ran: Callable[[str, Sequence[str]], Ran] = lambda _container, _command: Ran(exit_code=0, output="")
     """What a command inside a container, given by its name, comes to."""
 
@@ -290,7 +292,7 @@ class FakeDriver(FakeImages, FakeVolumes, FakeCopying):
         with self._up():
             if not self._kept(container_id).container.running:
                 raise DriverError(f"The container {container_id} is not running.")
-            return ExecStream()
+            return ExecStream(self.knobs.greeting)
 
     def close(self) -> None:
         with self._lock:
@@ -305,6 +307,9 @@ class FakeDriver(FakeImages, FakeVolumes, FakeCopying):
 
     def _files_of(self, container_id: str) -> dict[str, bytes]:
         return self._kept(container_id).files
+
+    def _made_at(self, container_id: str) -> datetime:
+        return self._kept(container_id).container.created_at
 
     def _mounted(self) -> set[str]:
         return {mount.volume for kept in self._containers.values() for mount in kept.spec.mounts}

@@ -7,7 +7,7 @@ import tarfile
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import PurePosixPath
 
 from leasing.drivers.copying import FileEntry, Listing
@@ -46,18 +46,24 @@ class FakeCopying(ABC):
     def _files_of(self, container_id: str) -> dict[str, bytes]:
         """Raises `ContainerGone`."""
 
+    @abstractmethod
+    def _made_at(self, container_id: str) -> datetime:
+        """When all its files are from."""
+
     def list_files(self, container_id: str, path: str) -> Listing:
         with self._up():
             files = self._files_of(container_id)
+            at = self._made_at(container_id)
             if path in files:
-                return Listing(itself=_entry(path, len(files[path])))
+                return Listing(itself=_entry(path, len(files[path]), at))
             below = _below(files, path)
             children: dict[str, int | None] = {}
             for one, content in below.items():
                 name, slash, _ = one.partition("/")
                 children[name] = None if slash else len(content)
-            entries = tuple(_entry(name, size) for name, size in sorted(children.items()) if name)
-            return Listing(itself=_entry(path, None), entries=entries)
+            entries = [_entry(name, size, at) for name, size in children.items() if name]
+            entries.sort(key=lambda one: (not one.folder, one.name.lower(), one.name))
+            return Listing(itself=_entry(path, None, at), entries=tuple(entries))
 
     def copy_out(self, container_id: str, path: str) -> CopiedOut:
         with self._up():
@@ -94,15 +100,15 @@ def _below(files: dict[str, bytes], path: str) -> dict[str, bytes]:
     start = f"{path.rstrip('/')}/"
     found = {one.removeprefix(start): content for one, content in files.items() if one.startswith(start)}
     if not found and path not in ("/", "/workspace"):
-        raise NotFound(f"There is no {path} in the container.")
+        raise NotFound(f"There is no {path} in the container.", hint="A folder before it says what there is.")
     return found
 
 
-def _entry(path: str, size: int | None) -> FileEntry:
+def _entry(path: str, size: int | None, at: datetime) -> FileEntry:
     """A folder has no size."""
     return FileEntry(
         name=PurePosixPath(path).name or "/", kind="folder" if size is None else "file", folder=size is None,
-        size_bytes=size or 0, modified_at=datetime(2026, 1, 1, tzinfo=UTC), mode=0o755 if size is None else 0o644,
+        size_bytes=size or 0, modified_at=at, mode=0o755 if size is None else 0o644,
     )  # fmt: skip
 
 

@@ -68,9 +68,9 @@ class LogStream:
 class ExecStream:
     """A process that gives back what it is given, as `cat` does, whatever its command."""
 
-    def __init__(self) -> None:
+    def __init__(self, greeting: bytes = b"") -> None:
         self._changed = threading.Condition()
-        self._held: deque[bytes] = deque()
+        self._held: deque[bytes] = deque([greeting] if greeting else [])
         self._code: int | None = None
         self.size: tuple[int, int] | None = None
         """Columns and rows of its terminal, as last told."""

@@ -51,9 +51,30 @@ OUTPUT = b"".join(
     b"step %5d   loss %.4f   lr 3.0e-04   %d tok/s\n" % (step, 2.31 - step / 20_000, 41_800 + step * 37 % 900)
     for step in range(4_000, 5_200, 50)
 )
+PROMPT = "\x1b[1;32mlease@train-llama\x1b[0m:\x1b[1;34m/workspace/llama\x1b[0m$ "
+SHELL = f"""{PROMPT}nvidia-smi --query-gpu=index,name,utilization.gpu,memory.used --format=csv,noheader
+0, NVIDIA A100-SXM4-40GB, 97 %, 35812 MiB
+1, NVIDIA A100-SXM4-40GB, 94 %, 35790 MiB
+{PROMPT}tail -n 3 train.log
+step  5050   loss \x1b[33m2.0575\x1b[0m   lr 3.0e-04   42450 tok/s
+step  5100   loss \x1b[33m2.0550\x1b[0m   lr 3.0e-04   42600 tok/s
+step  5150   loss \x1b[33m2.0525\x1b[0m   lr 3.0e-04   42650 tok/s
+{PROMPT}ls -lh checkpoints
+total 45G
+-rw-r--r-- 1 lease lease 15G Nov 21 12:40 \x1b[31mstep-03000.safetensors\x1b[0m
+-rw-r--r-- 1 lease lease 15G Nov 21 13:52 \x1b[31mstep-04000.safetensors\x1b[0m
+-rw-r--r-- 1 lease lease 15G Nov 21 15:04 \x1b[31mstep-05000.safetensors\x1b[0m
+{PROMPT}""".replace("\n", "\r\n").encode()
+FILES = {
+    "llama/README.md": 2_140, "llama/train.py": 18_320, "llama/llama-8b.yaml": 1_204, "llama/train.log": 412_000,
+    "llama/data/tokens-000.bin": 700_000, "llama/checkpoints/step-05000.safetensors": 900_000,
+    "llama/eval/mmlu.json": 48_100, "llama/.gitignore": 96, "llama/requirements.txt": 310,
+}  # fmt: skip
 PAGES = {
     "list": "/?all=true",
     "lease": "/leases/train-llama",
+    "terminal": "/leases/train-llama/terminal",
+    "files": "/leases/train-llama/files?path=/workspace/llama",
     "waiting": "/leases/pretrain-70b",
     "ended": "/leases/finetune-bert",
     "new": "/new",
@@ -134,6 +155,9 @@ def _seed(cluster: Cluster) -> str:
         command=list(TRAINING), env={"WANDB_MODE": "offline"}, port=6006,
     )  # fmt: skip
     cluster.driver.say(cluster.container(train.id), OUTPUT)
+    cluster.driver.knobs.greeting = SHELL
+    for name, size in FILES.items():
+        cluster.driver.write_file(cluster.container(train.id), f"/workspace/{name}", bytes(size))
     notebook = cluster.run(name="notebook", gpu="1", cpus="4", memory="32G", ttl="4h", port=8888)
     done = cluster.run(
         name="finetune-bert", gpu="1", cpus="4", memory="16G", command=["python3", "finetune.py"]

@@ -27,6 +27,7 @@ stat -L -c '%f %s %Y %n' -- "$1" 2>/dev/null || stat -c '%f %s %Y %n' -- "$1" ||
 cd -- "$1" || exit {CLOSED}
 find . -mindepth 1 -maxdepth 1 -exec stat -c '%f %s %Y %n' -- {{}} + || exit {CLOSED}
 find . -mindepth 1 -maxdepth 1 -type l -exec sh -c 'for one; do [ -d "$one" ] && echo "d $one"; done; :' sh {{}} +
+exit 0
 """
 """What stands in any small image: a line with type and mode, size, time and name each, and the links to folders."""
 LINE = re.compile(r"([0-9a-f]+) (\d+) (-?\d+) (.*)", re.DOTALL)
@@ -57,6 +58,10 @@ class Copying(Streams):
             raise DriverError(
                 "The image has no shell to look at its files with.",
                 hint="They can be copied all the same: lease cp NAME:PATH .",
+            )
+        if code != 0 and len(said) < MOST_BYTES:
+            raise DriverError(
+                f"What is at {path} cannot be told now.", hint="Does the lease still run? lease ls"
             )
         return _listing(path, said)
 
@@ -121,7 +126,7 @@ def _refused(path: str, said: str) -> Exception:
 
 
 def _missing(path: str) -> NotFound:
-    return NotFound(f"There is no {path} in the container.")
+    return NotFound(f"There is no {path} in the container.", hint="A folder before it says what there is.")
 
 
 def _listing(path: str, said: bytes) -> Listing:
