@@ -62,6 +62,10 @@ def ls(
         columns.insert(1, "OWNER")
         for row, lease in zip(rows, found, strict=True):
             row.insert(1, lease["owner"])
+    if any(quiet := [_quiet(lease) for lease in found]):
+        columns.insert(columns.index("ENDS"), "IDLE")
+        for row, said in zip(rows, quiet, strict=True):
+            row.insert(columns.index("IDLE"), said or "-")
     whose = "Nobody has a lease." if everyone else "You have no leases. Get one: lease up demo --for 1h"
     show.table(columns, rows, empty=whose if ended else f"{whose}\nEnded ones too: lease ls --all")
     show.warnings(found)
@@ -270,6 +274,12 @@ def _gpu(lease: Lease) -> str:
     return gpu if gpu != "0" else "-"
 
 
+def _quiet(lease: Lease) -> str:
+    """For how long nothing has moved in it; empty within the first minute, and where nothing tells."""
+    seconds = lease["idle"]["seconds"] if lease["idle"] else 0
+    return format_duration(seconds) if seconds >= 60 else ""
+
+
 def _ends(lease: Lease) -> str:
     if lease["state"] == "ended":
         return str(lease["reason"])
@@ -302,6 +312,10 @@ def _asked(lease: Lease) -> Iterator[tuple[str, str]]:
     yield "workspace", f"{ask['workspace']} at /workspace" if ask["workspace"] else ""
     yield "command", " ".join(ask["command"] or [])
     yield "endpoint", lease["endpoint_url"] or ""
+    if lease["endpoint_url"]:
+        from leasing.cli import endpoint  # lazy: so are its own imports
+
+        yield from endpoint.set_of(lease.get("endpoint") or {})
     yield "queue", f"number {queue['position']}; {'; '.join(queue['blockers'])}" if queue else ""
     yield "expected", show.expected(queue) if queue else ""
     yield "progress", lease["progress"]

@@ -32,7 +32,8 @@ def lease(name: str = "demo", **facts: object) -> dict[str, Any]:
         "message": "", "owner": "ada", "project": "default", "image": "base", "request": ask, "devices": [],
         "node": "local", "endpoint_url": None, "progress": "", "created_at": "2026-01-31T12:00:00Z",
         "started_at": None, "ends_at": "2026-01-31T13:00:00Z", "ended_at": None, "exit_code": None,
-        "oom_killed": False, "last_log": "", "idle": None, "queue": None,
+        "oom_killed": False, "last_log": "", "idle": None, "queue": None, "shared": False,
+        "may": ["see", "call", "enter", "change", "release", "share"],
     }  # fmt: skip
     return made | facts
 
@@ -96,6 +97,16 @@ def test_in_a_file_there_is_no_colour_and_no_animation(signed_in: pytest.MonkeyP
     assert "It fell." in done.stderr
     assert "\033" not in done.stderr
     assert "\r" not in done.stderr
+
+
+def test_what_lies_idle_is_told_in_the_list_for_how_long(signed_in: pytest.MonkeyPatch) -> None:
+    idle = {"verdict": "idle", "seconds": 754.0, "reason": "GPU quiet for 12m"}
+    page = {"items": [lease(), lease("forgotten", idle=idle)], "next": None}
+    with answering(200, json.dumps(page).encode()) as url:
+        head, busy, forgotten = run("ls", LEASING_URL=url).stdout.splitlines()
+    assert head.split() == ["NAME", "STATE", "GPU", "CPUS", "MEMORY", "IDLE", "ENDS", "IMAGE"]
+    at = head.index("IDLE")
+    assert (busy[at:].split()[0], forgotten[at:].split()[0]) == ("-", "12m34s")
 
 
 def test_on_a_narrow_terminal_lines_fit_and_states_stand_out(signed_in: pytest.MonkeyPatch) -> None:
