@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated, Any
 
 import typer
@@ -73,15 +74,22 @@ def endpoint(
     show.facts(said(lease["endpoint"]))
 
 
-def said(options: dict[str, Any]) -> tuple[tuple[str, str], ...]:
-    """An `EndpointOptions` in lines."""
-    cache, rate, burst = options["cache_seconds"], options["rate"], options["burst"]
-    body, timeout = options["body_max_bytes"], options["timeout_seconds"]
-    most = f"{rate:g} calls a second{f', {burst} at once' if burst else ''}" if rate else "no limit"
-    return (
-        ("cache", f"answers are kept for {format_duration(cache)}" if cache else "off"),
-        ("wake", "when idle, woken by the next call" if options["wake"] else "off"),
-        ("rate", most),
-        ("max body", format_size(body) if body else "no limit"),
-        ("timeout", format_duration(timeout) if timeout else "no limit"),
-    )
+def said(options: dict[str, Any]) -> list[tuple[str, str]]:
+    """An `EndpointOptions` in lines, each of its options in one."""
+    defaults = {"cache": "off", "wake": "off"}
+    return [(name, text or defaults.get(name, "no limit")) for name, text in _lines(options)]
+
+
+def set_of(options: dict[str, Any]) -> list[tuple[str, str]]:
+    """The same of those only that were set."""
+    return [(name, text) for name, text in _lines(options) if text]
+
+
+def _lines(options: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    cache, rate, burst = options.get("cache_seconds"), options.get("rate"), options.get("burst")
+    body, timeout = options.get("body_max_bytes"), options.get("timeout_seconds")
+    yield "cache", f"answers are kept for {format_duration(cache)}" if cache else ""
+    yield "wake", "when idle, woken by the next call" if options.get("wake") else ""
+    yield "rate", f"{rate:g} calls a second{f', {burst} at once' if burst else ''}" if rate else ""
+    yield "max body", format_size(body) if body else ""
+    yield "timeout", format_duration(timeout) if timeout else ""

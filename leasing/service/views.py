@@ -208,7 +208,8 @@ def _summary(lease: Lease, position: int | None, now: datetime) -> str:
             until = f" until {lease.retain_until:%Y-%m-%d %H:%M %Z}" if lease.retain_until else ""
             said = f"It is suspended: {_words(lease.message)}. Its files are kept{until}{left}."
             anew = "" if suspension.has_time(lease, now) else " --for 4h"
-            return f"{said} Go on: lease resume {lease.name}{anew}"
+            woken = lease.suspend_reason == SuspendReason.IDLE and lease.endpoint.get("wake")
+            return f"{said} Go on: lease resume {lease.name}{anew}{', or call its endpoint' if woken else ''}"
         case LeaseState.ENDED:
             return f"It ended ({lease.reason}): {lease.message}."
 
