@@ -10,7 +10,7 @@ import ipaddress
 import logging
 import socket
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -118,9 +118,7 @@ class Front:
             if not self._child.alive:
                 return
             try:
-                self._apply()
-                self._child.runtime.do(["set table current key 1 data.gpc0 1"])
-                self._cut()
+                self._apply(["set table current key 1 data.gpc0 1"])
             except Unanswered as error:
                 log.warning("the proxy is started anew: %s", error)
                 self._child.kill()
@@ -170,17 +168,17 @@ class Front:
             self._child.start(self._entries.tokens.held, self._entries.grants.held)
             self._settled()
 
-    def _apply(self) -> None:
-        """What the last views changed; taking away comes first."""
+    def _apply(self, confirming: Sequence[str] = ()) -> None:
+        """What the last views changed, taking away first; that it is current; the end of what may not go on."""
         runtime, tokens, grants = self._child.runtime, self._entries.tokens, self._entries.grants
         files = ((tokens, self._plan.tokens), (grants, self._plan.grants))
-        runtime.do([f"del map {file} {key}" for one, file in files for key in one.gone])
-        runtime.do(
-            [f"set map {file} {key} {value}" for one, file in files for key, value in one.changed.items()]
-        )
+        less = [f"del map {file} {key}" for one, file in files for key in one.gone]
+        less += [f"set map {file} {key} {value}" for one, file in files for key, value in one.changed.items()]
+        streams = runtime.do([*less, *confirming], "streams")
         for one, file in reversed(files):  # who is let in finds what they may reach
             runtime.add(file, one.new)
         self._settled()
+        self._cut(streams)
 
     def _settled(self) -> None:
         self._entries.tokens.settled()
@@ -194,13 +192,12 @@ class Front:
             self._entries.update(self._view, self._clock())
             self._due = next_expiry(self._view.visitors, self._clock())
             self._apply()
-            self._cut()
 
-    def _cut(self) -> None:
+    def _cut(self, rows: Sequence[Mapping[str, str]]) -> None:
         """End what streams for those who no longer may have it; its caller sees it cut short, not ended."""
         streams = {
             (int(serial), f"{principal}|{name}"): f"{address}:{port}"
-            for row in self._child.runtime.table("streams")
+            for row in rows
             if row["use"] != "0"
             for who, name, address, port in [row["key"].split("|")]
             for serial, principal, _ in [who.split(":")]
@@ -213,7 +210,7 @@ class Front:
     def _count(self) -> None:
         if not self._child.alive:
             return
-        for row in self._child.runtime.table("leases"):
+        for row in self._child.runtime.do([], "leases"):
             key = int(row["key"])
             now = Carried(int(row["http_req_cnt"]), int(row["bytes_in_cnt"]), int(row["bytes_out_cnt"]))
             more = now.since(self._counted.get(key, NOTHING))

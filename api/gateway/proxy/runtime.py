@@ -42,23 +42,25 @@ class Runtime:
             raise Unanswered(f"the proxy does not answer: {error}") from error
         return answer.decode("utf-8", "replace")
 
-    def do(self, commands: Sequence[str]) -> None:
-        """Commands that answer nothing when they succeed. Raises `Unanswered` with what they said."""
-        for line in _joined(commands):
-            if said := self.ask(line).strip():
-                raise Unanswered(f"the proxy refused: {said[:200]}")
+    def do(self, commands: Sequence[str], table: str = "") -> list[dict[str, str]]:
+        """Commands that answer nothing when they succeed; then the rows of that stick table, each by its columns.
+
+        All in one breath: a loaded proxy answers only once a round of its work. Raises `Unanswered` with what was said.
+        """
+        rows: list[dict[str, str]] = []
+        for line in _joined([*commands, *([f"show table {table}"] if table else [])]):
+            for said in self.ask(line).splitlines():
+                if table and said.startswith("0x"):
+                    rows.append(dict(PAIR.findall(said)))
+                elif said and not (table and said.startswith(f"# table: {table}, ")):
+                    raise Unanswered(f"the proxy refused: {said[:200]}")
+        return rows
 
     def add(self, file: Path, entries: Mapping[str, str]) -> None:
         """New entries of a map, many in one command."""
         for lines in _filled(f"{key} {value}\n" for key, value in entries.items()):
             if said := self.ask(f"add map {file} <<\n{lines}").strip():
                 raise Unanswered(f"the proxy refused: {said[:200]}")
-
-    def table(self, name: str) -> Iterator[dict[str, str]]:
-        """The rows of a stick table, each by its columns."""
-        for line in self.ask(f"show table {name}").splitlines():
-            if line.startswith("0x"):
-                yield dict(PAIR.findall(line))
 
     def carried(self) -> list[tuple[str, str]]:
         """(session, caller's `address:port`) of whatever passes to applications now."""
