@@ -17,7 +17,7 @@ from leasing.database import EVENTS, Listener, Sessions, create_engine, now, ses
 from leasing.drivers.protocol import Engine
 from leasing.errors import EngineDown
 from leasing.model import IdempotencyKey
-from leasing.service import activity, installation, parts
+from leasing.service import activity, installation, parts, people
 from leasing.service.contacts import HINTS as CONTACTS
 from leasing.service.notices import HINTS as NOTICES
 from leasing.service.notices import prune as prune_notices
@@ -350,6 +350,7 @@ class Scheduler:
         with self._sessions.begin() as session:
             moment = now(session)
             parts.prune(session, now=moment)
+            people.prune(session, now=moment)
             usage.prune(session, self._counted, now=moment)
             record = timedelta(days=IdleSettings().record_days)
             activity.prune(session, keep=record, now=moment)

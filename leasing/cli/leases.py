@@ -311,6 +311,7 @@ def _asked(lease: Lease) -> Iterator[tuple[str, str]]:
     yield "node", lease["node"] or ""
     yield "workspace", f"{ask['workspace']} at /workspace" if ask["workspace"] else ""
     yield "command", " ".join(ask["command"] or [])
+    yield "shared", f"with project {lease['project']}, by {lease['owner']}" if lease["shared"] else ""
     yield "endpoint", lease["endpoint_url"] or ""
     if lease["endpoint_url"]:
         from leasing.cli import endpoint  # lazy: so are its own imports

@@ -22,6 +22,7 @@ from leasing.states import Role
 
 SIGNIN_LASTS = timedelta(minutes=15)
 SESSION_LASTS = timedelta(days=30)
+FORGOTTEN_AFTER = timedelta(days=30)
 FIRST_ADMIN = "admin"
 
 # The one statement every call pays for. `last_used_at` moves once a minute at most, in the same round trip; of many
@@ -188,6 +189,12 @@ def revoke_token(session: Session, principal: Principal, token_id: UUID, *, now:
         session.flush()
         message = f"{principal.name} revoked the token {token.label!r}"
         events.record(session, "token.revoked", message, actor=principal.actor)
+
+
+def prune(session: Session, *, now: datetime) -> None:
+    """Forget tokens that have been good for nothing for a while: the gateway looks through all of them."""
+    before = now - FORGOTTEN_AFTER
+    session.execute(sa.delete(Token).where(sa.or_(Token.revoked_at < before, Token.expires_at < before)))
 
 
 def users(session: Session) -> UserPage:

@@ -42,6 +42,7 @@ class GatewaySettings(BaseSettings):
     stale_seconds: float = Field(
         default=5.0,
         gt=0,
+        le=10,  # a revocation does not wait for a gateway silent for 15 s
         description="Grants not confirmed for so long are not believed: every call is refused.",
     )
     flush_seconds: float = Field(default=2.0, gt=0, description="Traffic counts are written so often.")

@@ -127,6 +127,12 @@ def test_a_secret_that_expires_is_forgotten(cluster: Cluster, grants: Grants) ->
         session.execute(sa.text("SELECT pg_sleep(0.1)"))
     count = len(grants.view.visitors)
     assert len(agrees(cluster, grants).visitors) == count - 1
+    with cluster.sessions.begin() as session:
+        moment = now(session)
+        people.prune(session, now=moment + timedelta(days=30))  # one good for ever stays
+        left = session.execute(sa.select(Token.label, Token.expires_at)).all()
+    assert [expires for _, expires in left] == [None]
+    agrees(cluster, grants)
 
 
 def test_roles_and_tokens_for_one_lease_decide_who_is_let_in(cluster: Cluster, grants: Grants) -> None:
