@@ -63,6 +63,7 @@ class Caller(asyncio.Protocol):
         self._half = False
         self._probed = False
         self._lingering = 0
+        self._unsent = 0
         self._fronted = desk.fronted
         self.peer = b""
         self.deadline = NEVER
@@ -321,6 +322,7 @@ class Caller(asyncio.Protocol):
             if self.transport.can_write_eof():
                 self.transport.write_eof()
             return
+        self._unsent = self.transport.get_write_buffer_size()
         self.deadline = now + FLUSH_SECONDS
         self.transport.close()
 
@@ -340,7 +342,11 @@ class Caller(asyncio.Protocol):
                 )
             )
         elif self._ending:
-            self.abort()
+            before, self._unsent = self._unsent, self.transport.get_write_buffer_size()
+            if self._unsent < before:  # it takes the last of its answer slowly
+                self.deadline = self._loop.time() + FLUSH_SECONDS
+            else:
+                self.abort()
         else:
             self._end(gently=False)
 

@@ -214,8 +214,8 @@ class Exchange:
 
     def _framing(self, response: Response) -> bytes:
         if response.counted:
-            unsaid = response.length is None or response.status == 204
-            return b"" if unsaid else b"Content-Length: %b\r\n" % response.length
+            length = response.length if response.status != 204 else None
+            return b"" if length is None else b"Content-Length: %b\r\n" % length
         self._chunking = self.asked.request.modern
         return b"Transfer-Encoding: chunked\r\n" if self._chunking else b""
 

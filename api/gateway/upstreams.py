@@ -217,10 +217,14 @@ class Pool:
     def take(self, key: Key) -> Application | None:
         """A connection that waits; the one used last, for the others may be left to end."""
         kept = self._kept.get(key)
+        if not kept:
+            return None
+        oldest = asyncio.get_running_loop().time() - KEPT_SECONDS
         while kept:
             one = kept.pop()
-            if one.usable:
+            if one.usable and one.since > oldest:
                 return one
+            one.transport.close()
         return None
 
     async def connect(self, key: Key) -> Application:

@@ -274,7 +274,7 @@ def test_a_change_of_the_grants_cuts_what_streams_and_the_next_call_says_why(gat
         ({"generation": 2}, 200),
     ):
         with stream() as plain:
-            gate.change(**change)  # type: ignore[arg-type]  # facts of different kinds
+            gate.change(**change)
             with suppress(ConnectionResetError):
                 last = b""
                 while part := plain.recv(65536):
