@@ -5,17 +5,23 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import ssl
+import warnings
 from collections.abc import Iterator
 from contextlib import suppress
 from datetime import timedelta
+from pathlib import Path
 from uuid import uuid4
 
 import aiohttp
 import httpx
 import pytest
 
+from api.gateway import server
 from api.gateway.grants import Visitor
+from leasing.settings.core import CoreSettings
 from leasing.states import LeaseState
+from tests.support import certificates
 from tests.support.planes import TOKEN, Open, opened, rest, status
 from tests.support.rooted import Rooted, rooted
 from tests.support.stack import until
@@ -161,7 +167,7 @@ def test_only_what_was_asked_for_becomes_a_tunnel(gate: Open) -> None:
         != 101
     )
     gate.change(state=LeaseState.STOPPING)
-    assert status(gate.raw(ASK + b"\r\n")) == 503
+    assert status(gate.raw(ASK + b"\r\n", seconds=1)) == 503
     gate.change(state=LeaseState.RUNNING)
 
 
@@ -211,3 +217,42 @@ def test_a_flood_of_messages_leaves_room_for_others(gate: Open) -> None:
 
     assert asyncio.run(flood()) < timedelta(seconds=3).total_seconds()
     assert gate.count.asked > 0
+
+
+def test_the_same_over_tls_and_not_below_1_2(application: Rooted, tmp_path: Path) -> None:
+    given = certificates.issue(tmp_path)
+    settings = CoreSettings(tls_certificate=given.certificate, tls_key=given.key)
+    trusted = ssl.create_default_context(cafile=str(given.authority))
+    with opened(application.port, context=server._tls(settings), header_seconds=0.5) as safe:
+        url = f"https://127.0.0.1:{safe.port}/l/app"
+        with httpx.Client(verify=trusted, headers=BEARER, timeout=10) as client:
+            body = "x" * 3_000_000
+            assert client.post(f"{url}/api/echo", content=body).text == body
+            assert client.get(f"{url}/api/data").text == "data"
+            assert application.seen[-1][1]["X-Forwarded-Proto"] == "https"
+        assert safe.count.bytes_in == 3_000_000
+
+        async def chat() -> str:
+            async with (
+                aiohttp.ClientSession(headers=BEARER) as session,
+                session.ws_connect(f"{url}/ws", ssl=trusted) as ws,
+            ):
+                await ws.send_str("safe")
+                return await ws.receive_str()
+
+        assert asyncio.run(chat()) == "SAFE"
+        with safe.connect() as plain, trusted.wrap_socket(plain, server_hostname="127.0.0.1") as slow:
+            slow.sendall(b"GET / HTTP/1.1\r\nX")
+            slow.settimeout(5)
+            assert status(rest(slow)) == 408
+        old = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        old.check_hostname, old.verify_mode = False, ssl.CERT_NONE
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # that is why it is tried
+            old.maximum_version = ssl.TLSVersion.TLSv1_1
+        with safe.connect() as plain, pytest.raises(ssl.SSLError):
+            old.wrap_socket(plain)
+        assert status(safe.raw(b"GET / HTTP/1.1\r\nHost: gate\r\n\r\n", seconds=0.5)) == 0, (
+            "no word in the clear"
+        )
+        until(lambda: len(safe.plane.live) == 0, seconds=3, what="the end of all")

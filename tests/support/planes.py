@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import ipaddress
 import socket
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -112,7 +113,7 @@ def status(answer: bytes) -> int:
 
 @contextmanager
 def opened(
-    port: int, *, domain: str | None = None, networks: str = "127.0.0.0/8", **settings: Any
+    port: int, *, domain: str | None = None, context: ssl.SSLContext | None = None, **settings: Any
 ) -> Iterator[Open]:
     """One for the length of a block, in front of the application at that port."""
     owner: UUID = uuid4()
@@ -128,11 +129,11 @@ def opened(
 
     async def serve() -> None:
         plane = Plane(
-            grants, counters, sessionmaker(), GatewaySettings(**settings), api_url="http://pages", secure=False,
-            networks=[ipaddress.ip_network(networks)], domain=domain,
+            grants, counters, sessionmaker(), GatewaySettings(**settings), api_url="http://pages",
+            secure=context is not None, networks=[ipaddress.ip_network("127.0.0.0/8")], domain=domain,
         )  # fmt: skip
         loop = asyncio.get_running_loop()
-        listening = await loop.create_server(plane.caller, "127.0.0.1", 0, backlog=4096)
+        listening = await loop.create_server(plane.caller, "127.0.0.1", 0, backlog=4096, ssl=context)
         grants.on_load(plane.follow)
         sweeping = asyncio.ensure_future(plane.run())
         ready.append(
