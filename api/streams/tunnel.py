@@ -33,7 +33,6 @@ router = APIRouter()
 PUBLIC_KEY = r"^(ssh|ecdsa|sk)-[a-z0-9@.-]+ [A-Za-z0-9+/]+={0,3}$"
 BANNER = b"SSH-2.0-"
 BANNER_SECONDS = 20.0
-MOST_SAID = 4096
 
 
 @router.websocket("/leases/{ref}/tunnel")
@@ -88,20 +87,23 @@ def _start(app: FastAPI, found: Place, moving: Moving) -> ExecStream:
 
 
 async def _first(app: FastAPI, process: ExecStream, key: str, host: HostKey) -> bytes:
-    """What the server says first. Raises `Conflict` with what is said instead where there is none."""
+    """What the server says first. Raises `Conflict`, or `DriverError` with what is said instead."""
     said = b""
     try:
         async with asyncio.timeout(BANNER_SECONDS):
             await threads.wait_for(app, process.write, f"{key}\n{host.private}".encode())
-            while len(said) < MOST_SAID and (piece := await threads.wait_for(app, process.read)):
+            while len(said) < len(BANNER) and BANNER.startswith(said):
+                piece = await threads.wait_for(app, process.read)
+                if not piece:
+                    break
                 said += piece
-                if said.startswith(BANNER):
-                    return said
     except TimeoutError:
         said = said or f"nothing answered for {BANNER_SECONDS:.0f} s".encode()
     except OSError:
         pass  # it has ended before it read all: what it said is not known any more
-    raise _no_way_in(said.decode(errors="replace"))
+    if not said.startswith(BANNER):
+        raise _no_way_in(said.decode(errors="replace"))
+    return said
 
 
 def _no_way_in(said: str) -> LeasingError:

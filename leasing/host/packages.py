@@ -28,6 +28,7 @@ TESTS: Needs = {
     "ip": ["iproute2"],
     "nsenter": ["util-linux"],
     "openssl": ["openssl"],
+    "ssh": ["openssh-client"],
     "redis-server": ["redis-server"],
     "curl": ["curl"],
     # What stands before the pages and the api (api/edge), and what measures the gateway.

@@ -12,6 +12,9 @@ from websockets.sync.client import ClientConnection, connect
 from leasing.errors import Invalid, LeasingError, Unavailable, by_code
 from leasing.sdk.transport import Transport, stranger
 
+OPEN_SECONDS = 30.0
+"""For what is started in a container on a machine that is busy."""
+
 
 def opened(
     transport: Transport, path: str, query: Sequence[tuple[str, str]], *, unfit: str
@@ -27,6 +30,7 @@ def opened(
             ssl=transport.verify if isinstance(transport.verify, ssl.SSLContext) else None,
             max_size=None,
             compression=None,
+            open_timeout=OPEN_SECONDS,
         )
     except InvalidStatus as error:
         raise _refused(transport, error, unfit) from error

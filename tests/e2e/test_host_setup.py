@@ -29,7 +29,8 @@ def test_a_machine_that_is_ready_is_told_so_step_by_step() -> None:
         r"  Programs for the tests … found, \d+\.\d s\n"
         r"  Docker Engine … found \d+\.\S+, \d+\.\d s\n"
         r"  Firewall … applied, in place, \d+\.\d s\n"
-        r"  Base environment … found leasing/base:\w{12}, \d+\.\d s\n",
+        r"  Base environment … found leasing/base:\w{12}, \d+\.\d s\n"
+        r"  SSH into leases … found leasing/ssh:\w{12}, \d+\.\d s\n",
         again,
     ), again
 
