@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from uuid import UUID
@@ -67,6 +67,7 @@ class Entries:
         self._serials: dict[bytes, int] = {}
         self._principals: dict[Hashable, _Principal] = {}
         self._targets: dict[str, Target] = {}
+        self._rows: dict[str, set[str]] = {}
         self._keys: dict[UUID, int] = {}
         self.tokens, self.grants = Map(), Map()
         self.leases: dict[int, UUID] = {}
@@ -93,8 +94,8 @@ class Entries:
             if (last := self._targets.get(name)) is not target and last != target
         }
         for name in [*(self._targets.keys() - view.targets.keys()), *moved]:
-            for one in self._principals.values():
-                self.grants.drop(f"{one.number}|{name}")
+            for key in self._rows.pop(name, ()):
+                self.grants.drop(key)
         self._targets = dict(view.targets)
         self._write(moved.values(), self._principals.values())
         self._write(view.targets.values(), newcomers)
@@ -130,18 +131,23 @@ class Entries:
         for rights, one in [*self._principals.items()]:
             if not one.tokens:
                 del self._principals[rights]
-                for name in self._targets:
+                for name, row in self._rows.items():
+                    row.discard(f"{one.number}|{name}")
                     self.grants.drop(f"{one.number}|{name}")
 
-    def _write(self, targets: Iterable[Target], principals: Iterable[_Principal]) -> None:
+    def _write(self, targets: Iterable[Target], principals: Collection[_Principal]) -> None:
+        if not principals:
+            return
+        people = _People(principals)
         for target in targets:
             if not _simple(target):
                 continue
-            for one in principals:
+            for one in people.concerned(target):
                 verdict = authorise(one.visitor, target)
                 if isinstance(verdict, Upstream) and ":" not in verdict.host and self._inside(verdict.host):
-                    key = self._key(target.lease_id)
-                    self.grants.put(f"{one.number}|{target.name}", f"{verdict.host}:{verdict.port}:{key}")
+                    row, key = self._rows.setdefault(target.name, set()), f"{one.number}|{target.name}"
+                    row.add(key)
+                    self.grants.put(key, f"{verdict.host}:{verdict.port}:{self._key(target.lease_id)}")
 
     def _key(self, lease_id: UUID) -> int:
         found = self._keys.get(lease_id)
@@ -149,6 +155,29 @@ class Entries:
             found = self._keys[lease_id] = next(self._numbers)
             self.leases[found] = lease_id
         return found
+
+
+class _People:
+    """Principals by what could bring them to a lease: to ask the rule of every one with every lease takes too long."""
+
+    def __init__(self, principals: Iterable[_Principal]) -> None:
+        self._admins: list[_Principal] = []
+        self._users: dict[UUID, list[_Principal]] = {}
+        self._projects: dict[UUID, list[_Principal]] = {}
+        for one in principals:
+            if one.visitor.admin:
+                self._admins.append(one)
+                continue
+            self._users.setdefault(one.visitor.user_id, []).append(one)
+            for project_id in one.visitor.roles:
+                self._projects.setdefault(project_id, []).append(one)
+
+    def concerned(self, target: Target) -> Iterator[_Principal]:
+        """Everybody whom `authorise` may let through, and some whom it does not."""
+        yield from self._admins
+        yield from self._users.get(target.owner_id, ())
+        if target.shared:
+            yield from self._projects.get(target.project_id, ())
 
 
 def next_expiry(visitors: Mapping[bytes, Visitor], now: datetime) -> datetime | None:

@@ -76,6 +76,7 @@ class Front:
         self._entries = Entries(lambda host: any(ipaddress.ip_address(host) in one for one in allowed))
         self._lock = threading.Lock()
         self._view = View({}, {})
+        self._over = False
         self._due: datetime | None = None
         self._counted: dict[int, Carried] = {}
         self._owed: dict[UUID, Carried] = {}
@@ -142,8 +143,10 @@ class Front:
                     log.warning("the proxy ended and is started again in=%.1fs", pause)
                     stop.wait(pause)
         finally:
-            with self._lock, suppress(Unanswered):
-                self._count()
+            with self._lock:
+                with suppress(Unanswered):
+                    self._count()
+                self._over = True
             self._child.end(GRACE_SECONDS)
 
     def close(self) -> None:
@@ -208,7 +211,7 @@ class Front:
             self._child.runtime.do([f"shutdown session {session}" for session in sessions])
 
     def _count(self) -> None:
-        if not self._child.alive:
+        if self._over or not self._child.alive:
             return
         for row in self._child.runtime.do([], "leases"):
             key = int(row["key"])
