@@ -101,7 +101,7 @@ def use(call: Call) -> Use | None:
 
 
 def keys(call: Call, body: bytes) -> Keys:
-    """Equal for equal calls. What a GET was told is good for a HEAD."""
+    """Equal for equal calls. What a GET was told is good for a HEAD; with another time to keep them all begins anew."""
     digest = hashlib.sha256()
     for part in _parts(call, body):
         digest.update(len(part).to_bytes(8, "big"))  # so that no two calls come to the same bytes
@@ -115,7 +115,7 @@ def _parts(call: Call, body: bytes) -> Iterator[bytes]:
     target = call.target
     yield target.lease_id.bytes
     method = "GET" if call.method == "HEAD" else call.method
-    yield f"{target.generation} {method} {call.path}".encode()
+    yield f"{target.generation} {target.endpoint.cache_seconds} {method} {call.path}".encode()
     for name, value in sorted((name.lower(), value) for name, value in call.headers):
         if name not in NOISE and not name.startswith(NOISY):
             yield name

@@ -129,6 +129,15 @@ def test_who_waits_too_long_is_told_where_it_stands(
         assert len(resumed(gate)) == 1
 
 
+def test_who_waits_for_a_lease_that_is_given_up_is_told_so(database_url: str, tmp_path: Path) -> None:
+    with sleeping(database_url, tmp_path) as gate, ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(ask, gate)
+        until(lambda: state(gate) == "queued", what="the waking")
+        gate.cluster.release(gate.lease.id)
+        told = waiting.result(20)
+        assert (told.status_code, told.json()["code"]) == (404, "gone")
+
+
 def test_only_what_fell_asleep_by_itself_is_woken_and_not_by_a_page_that_was_left_open(
     database_url: str, tmp_path: Path
 ) -> None:

@@ -123,6 +123,7 @@ BASE = call(said="Accept: a|Content-Type: application/json")
         call("PURGE", said="Accept: a|Content-Type: application/json"),
         replace(BASE, target=replace(TARGET, generation=2)),
         replace(BASE, target=replace(TARGET, lease_id=UUID(int=10))),
+        replace(BASE, target=replace(TARGET, endpoint=EndpointOptions(cache_seconds=59))),
         replace(BASE, headers=headers("Host: other|Accept: a|Content-Type: application/json")),
         replace(
             BASE, headers=headers("Host: app.example|Accept: acontent-type|Content-Type: application/json")
