@@ -23,6 +23,8 @@ class Environment:
     folder: Path
     parent: str | None
     port: int | None
+    inside: bool
+    """What listens there is a way into the lease, as a notebook is."""
     smoke: str
 
     @property
@@ -67,6 +69,7 @@ def _read(path: Path) -> Environment:
             folder=path.parent,
             parent=entry.get("from"),
             port=entry.get("port"),
+            inside=entry.get("inside", False),
             smoke=entry["smoke"],
         )
     except (KeyError, tomllib.TOMLDecodeError) as error:

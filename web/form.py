@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
+from collections.abc import Sequence
 from datetime import datetime
 from functools import partial
 
@@ -12,8 +13,9 @@ from sqlalchemy.orm import Session
 
 from leasing.errors import Invalid, LeasingError
 from leasing.model import Lease
+from leasing.schema.cluster import EnvironmentOut
 from leasing.schema.lease import LeaseRequest
-from leasing.service import requesting
+from leasing.service import environments, requesting
 from leasing.service.principal import Principal
 from leasing.settings.limits import LimitSettings
 from leasing.states import Priority
@@ -38,8 +40,9 @@ class Typed(BaseModel):
     env: str = ""
     project: str = ""
     priority: str = ""
+    share: str = ""
     preemptible: str = ""
-    """Ticked or not."""
+    """Ticked or not, both."""
     once: str = Field(default_factory=lambda: secrets.token_urlsafe(12))
     """Sent along unseen: the same form sent twice asks once, a changed one asks anew."""
 
@@ -68,6 +71,7 @@ class Typed(BaseModel):
             env=_variables(self.env),
             project=self.project.strip() or "default",
             priority=Priority(self.priority) if self.priority in set(Priority) else Priority.NORMAL,
+            share=bool(self.share),
             preemptible=bool(self.preemptible),
         )
 
@@ -81,14 +85,20 @@ class Refused(Exception):
 
 
 def ask(
-    session: Session, typed: Typed, *, principal: Principal, limits: LimitSettings, now: datetime
+    session: Session,
+    typed: Typed,
+    *,
+    principal: Principal,
+    limits: LimitSettings,
+    catalogue: Sequence[EnvironmentOut],
+    now: datetime,
 ) -> Lease:
     """The lease that was asked for. Raises `Refused`."""
     try:
         with session.begin_nested():
             return requesting.request(
                 session,
-                typed.request(),
+                environments.filled(typed.request(), catalogue),
                 principal=principal,
                 limits=limits,
                 idempotency_key=typed.key(),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 from urllib.parse import urlencode
 
-from fastapi import APIRouter, Form, Request
+from fastapi import APIRouter, Form, Query, Request
 from fastapi.responses import RedirectResponse, Response
 
 from api.deps import Caller, Core, Limits, Now, Unit
@@ -37,8 +37,12 @@ def home(request: Request, unit: Unit, caller: Caller, now: Now, core: Core, all
 
 
 @router.get("/new")
-def ask(request: Request, unit: Unit, caller: Caller, now: Now, limits: Limits) -> Response:
-    return _form(request, unit, caller, now, limits, form.Typed(), {})
+def ask(
+    request: Request, unit: Unit, caller: Caller, now: Now, limits: Limits,
+    image: Annotated[str, Query(max_length=512)] = "",
+) -> Response:  # fmt: skip
+    """`image` is filled in already, for links that offer one."""
+    return _form(request, unit, caller, now, limits, form.Typed(image=image), {})
 
 
 @router.post("/new")
@@ -52,7 +56,9 @@ def make(
 ) -> Response:
     """What is refused comes back in the form, as it was filled in, with the reasons."""
     try:
-        lease = form.ask(unit, typed, principal=caller, limits=limits, now=now)
+        lease = form.ask(
+            unit, typed, principal=caller, limits=limits, catalogue=request.app.state.catalogue, now=now
+        )
     except form.Refused as refused:
         return _form(request, unit, caller, now, limits, typed, refused.faults)
     return RedirectResponse(f"/leases/{lease.id}", 303)

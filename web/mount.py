@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from urllib.parse import urlencode
 
 from fastapi import FastAPI, Request
 from fastapi.staticfiles import StaticFiles
@@ -32,5 +33,7 @@ def mount(app: FastAPI) -> None:
         if "hx-request" in request.headers:  # an open page, whose session has ended elsewhere
             return Response(headers={"HX-Redirect": "/signin"})
         if "text/html" in request.headers.get("accept", ""):
-            return RedirectResponse("/signin", 303)
+            wanted = request.url.path + (f"?{request.url.query}" if request.url.query else "")
+            more = f"?{urlencode({'next': wanted})}" if request.method == "GET" and wanted != "/" else ""
+            return RedirectResponse(f"/signin{more}", 303)
         return problems.of(error)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
 from api.gateway.grants import Target, Visitor
@@ -18,6 +18,11 @@ class Refusal(Enum):
     OTHER_LEASE = (403, "not_allowed", "That token is for another lease, not for {name!r}.")
     NOT_YOURS = (403, "not_allowed", "Lease {name!r} is somebody else's.")
     NOT_SHARED = (403, "not_allowed", "Lease {name!r} is not shared with its project: lease share {name}")
+    INSIDE = (
+        403,
+        "not_allowed",
+        "What lease {name!r} serves is a way into it, as a notebook is: that takes a developer of its project.",
+    )
     UNKNOWN = (404, "not_found", "There is no lease {name!r}.")
     ENDED = (404, "gone", "Lease {name!r} has ended: {message}.")
     NO_PORT = (404, "no_endpoint", "Lease {name!r} has no endpoint: it was asked for without a port.")
@@ -36,6 +41,7 @@ BECAUSE = {
     access.Refusal.OTHER_LEASE: Refusal.OTHER_LEASE,
     access.Refusal.SOMEBODY_ELSES: Refusal.NOT_YOURS,
     access.Refusal.NOT_SHARED: Refusal.NOT_SHARED,
+    access.Refusal.ROLE: Refusal.INSIDE,
 }
 """What may be said against a call; every member of a project may call what is shared with it, whatever their role."""
 
@@ -49,7 +55,10 @@ def authorise(visitor: Visitor | None, target: Target | None) -> Upstream | Refu
         return Refusal.NOT_SIGNED_IN
     if target is None:
         return Refusal.UNKNOWN if visitor.lease_id is None else Refusal.OTHER_LEASE
-    refused = access.decide(Action.CALL, standing(visitor, target))
+    stands = standing(visitor, target)
+    refused = access.decide(Action.CALL, stands)
+    if refused is None and target.endpoint.inside:  # whichever of their tokens they bring
+        refused = access.decide(Action.ENTER, replace(stands, scope=Scope.FULL))
     if refused is not None:
         return BECAUSE[refused]
     state = LeaseState(target.state)

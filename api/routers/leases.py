@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Header, Query
+from fastapi import APIRouter, Header, Query, Request
 
 from api.deps import Caller, Core, Limits, Now, Unit
 from api.openapi import refusals
@@ -21,7 +21,7 @@ from leasing.schema.lease import (
     ResumeRequest,
     WhyOut,
 )
-from leasing.service import device_faults, keeps, leases, requesting, suspension, views
+from leasing.service import device_faults, environments, keeps, leases, requesting, suspension, views
 from leasing.states import LeaseState
 
 router = APIRouter(tags=["leases"])
@@ -35,9 +35,11 @@ def request_lease(
     now: Now,
     limits: Limits,
     core: Core,
+    request: Request,
     idempotency_key: Annotated[str | None, Header(pattern=r"^[!-~]{1,200}$")] = None,
 ) -> LeaseOut:
     """It is queued, and starts when there is room. The same `Idempotency-Key` again answers with the same lease."""
+    ask = environments.filled(ask, request.app.state.catalogue)
     lease = requesting.request(
         unit, ask, principal=caller, limits=limits, idempotency_key=idempotency_key, now=now
     )

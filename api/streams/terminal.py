@@ -21,7 +21,8 @@ from leasing.drivers.streaming import ExecStream
 from leasing.errors import LeasingError, Unavailable
 
 router = APIRouter()
-SHELL = ["/bin/sh", "-c", "command -v bash >/dev/null && exec bash -l || exec sh -l"]
+SHELL = ["/bin/sh", "-c", "unset COLUMNS LINES; command -v bash >/dev/null && exec bash -l || exec sh -l"]
+"""Without the size that it began with: programs would believe that, and not what the window has become since."""
 REFUSED = 4000
 """The close code of a refusal; its reason is the error's code, and the text frame before it says the rest."""
 

@@ -85,7 +85,7 @@ def _api(url: str, settings: CoreSettings, stop: threading.Event) -> None:
         catalogue=[
             EnvironmentOut(
                 name=one.name, title=one.title, description=one.description, reference=one.reference, ready=False,
-                port=one.port,
+                port=one.port, inside=one.inside,
             )
             for one in load().values()
         ],

@@ -55,6 +55,7 @@ def up(  # noqa: PLR0917 - Typer makes every one an option of its own
     burst: endpoint.Burst = None,
     max_body: endpoint.MaxBody = None,
     timeout: endpoint.Timeout = None,
+    inside: endpoint.Inside = None,
     workspace: Annotated[
         str | None, typer.Option(help="Files that stay, at /workspace: data, vision/data, data:ro")
     ] = None,
@@ -86,7 +87,7 @@ def up(  # noqa: PLR0917 - Typer makes every one an option of its own
             name=name, image=image, gpu=gpu, cpus=cpus, memory=memory, shm=shm, ttl=for_, until=ends,
             idle_timeout=idle, command=command or None,
             on_suspend=["sh", "-c", on_suspend] if on_suspend else None, env=_pairs(env, "--env EPOCHS=3"), port=port,
-            share=share, endpoint=endpoint.asked(cache, wake, rate, burst, max_body, timeout) or None,
+            share=share, endpoint=endpoint.asked(cache, wake, rate, burst, max_body, timeout, inside) or None,
             workspace=workspace, project=project, priority=priority, preemptible=preemptible, node=node,
             labels=_pairs(label, "--label disk=fast"), reservation=reservation, at_least=at_least, wait=wait,
         )  # fmt: skip

@@ -151,6 +151,8 @@ class EnvironmentOut(Wire):
     ready: bool
     """Present on the node: a lease of it starts without a build."""
     port: int | None
+    inside: bool = False
+    """What listens there is a way into the lease, as a notebook is."""
 
 
 class EnvironmentPage(Wire):

@@ -18,6 +18,11 @@ class EndpointRequest(Request):
     wake: bool | None = Field(
         None, description="Suspended as idle, it is resumed by the next call to its endpoint, which waits."
     )
+    inside: bool | None = Field(
+        None,
+        description="It is a way into the lease, as a notebook is: only who may enter may call. "
+        "True from the start where the environment is one.",
+    )
     rate: float | None = Field(
         None, ge=0, le=1_000_000, allow_inf_nan=False, description="Calls a second at most; 0: no limit."
     )
@@ -46,6 +51,8 @@ class EndpointOptions(Wire):
     """Answers to equal calls may be kept for so long; None: never."""
     wake: bool = False
     """The next call resumes it once it was suspended as idle."""
+    inside: bool = False
+    """Only who may enter the lease may call."""
     rate: float | None = None
     """Calls a second."""
     burst: int | None = None

@@ -37,6 +37,8 @@ def stored(
         changes["cache_seconds"] = _cache(ask.cache)
     if ask.wake is not None:
         changes["wake"] = ask.wake
+    if ask.inside is not None:
+        changes["inside"] = ask.inside
     if ask.rate is not None:
         changes["rate"] = _rate(ask.rate)
     if ask.burst is not None:
@@ -72,6 +74,7 @@ def words(options: EndpointOptions) -> str:
     said = (
         f"answers kept for {format_duration(options.cache_seconds)}" if options.cache_seconds else "",
         "woken by calls" if options.wake else "",
+        "only for who may enter" if options.inside else "",
         f"{options.rate:g} calls a second{burst}" if options.rate else "",
         f"bodies up to {format_size(options.body_max_bytes)}" if options.body_max_bytes else "",
         f"an answer in {format_duration(options.timeout_seconds)}" if options.timeout_seconds else "",

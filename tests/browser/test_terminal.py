@@ -74,8 +74,11 @@ def test_a_terminal_outlives_a_reload_and_fits_its_window(admin: Tab, small: Cal
 
 
 def shows_size(page: Page, pattern: str = r"^\d+ (\d+)$") -> re.Match[str]:
-    say(page, "clear; stty size")
-    return shows(page, pattern)
+    """Asked again and again: the engine tells the terminal a moment later."""
+    say(page, "while sleep .1; do clear; stty size; done")
+    found = shows(page, pattern)
+    page.keyboard.press("Control+C")
+    return found
 
 
 def test_what_is_marked_is_copied_and_pasted(admin: Tab, small: Callable[..., str]) -> None:

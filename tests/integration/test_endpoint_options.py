@@ -35,6 +35,7 @@ def ada(api: Served, cluster: Cluster) -> Iterator[Client]:
 
 ASKED = {"cache": "60s", "wake": True, "rate": 4.5, "burst": 20, "max_body": "1G", "timeout": "10m"}
 TAKEN = {
+    "inside": False,
     "cache_seconds": 60,
     "wake": True,
     "rate": 4.5,
@@ -42,7 +43,7 @@ TAKEN = {
     "body_max_bytes": 2**30,
     "timeout_seconds": 600,
 }
-NOTHING = dict.fromkeys(TAKEN) | {"wake": False}
+NOTHING = dict.fromkeys(TAKEN) | {"wake": False, "inside": False}
 
 
 def test_options_are_asked_for_changed_and_taken_back(api: Served, cluster: Cluster, ada: Client) -> None:
