@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from api.gateway import headers
 from api.gateway.authorise import Upstream
 from api.gateway.grants import Target, Visitor
+from api.gateway.headers import Passed
 from api.gateway.hooks import Headers, Recorder
 from api.gateway.routing import Place
 from api.gateway.upstreams import Key, key_of
-from api.gateway.wire.message import Field
 from api.gateway.wire.requests import Request
 
 REPEATABLE = frozenset({b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"})
@@ -28,8 +27,8 @@ class Asked:
     place: Place
     secret: str
     """With which the caller came; when it is good no longer, what runs is cut."""
-    fields: tuple[Field, ...]
-    """The caller's headers that pass."""
+    passed: Passed
+    """The caller's headers that do."""
     said: bytes
     """What the gateway says of the caller, as headers on the wire."""
     person: bool
@@ -63,7 +62,7 @@ class Asked:
         request = self.request
         lines = [
             b"%b %b HTTP/1.1\r\n" % (request.method, self.place.path),
-            headers.written(self.fields),
+            self.passed.wire,
             self.said,
         ]
         if b"host" not in request.found:

@@ -233,7 +233,7 @@ class Caller(asyncio.Protocol):
         self._advancing = True
         try:
             while not self._ending:
-                if self._call is None and not self._next():
+                if self._call is None and (not (self._buffer or self._half) or not self._next()):
                     break
                 if self._call is None:
                     continue

@@ -191,9 +191,8 @@ class Exchange:
             self._upgraded(response, up)
             return
         prefix, upstream = asked.place.prefix, b"%b:%d" % (asked.upstream.host.encode(), asked.upstream.port)
-        fields = headers.to_client(response.fields, prefix=prefix, upstream=upstream)
         if not asked.person:
-            own = PACKETS + headers.size(asked.fields) + headers.size(response.fields)
+            own = PACKETS + len(asked.passed.wire) + response.size
             self._means.counters.of(asked.target.lease_id).own_bytes += own
         if asked.recorder is not None and not asked.recorder.head(
             response.status,
@@ -201,7 +200,7 @@ class Exchange:
             [(name, value) for lower, name, value in response.fields if lower not in headers.FRAMED],
         ):
             self._stop_recording()
-        lines = [b"HTTP/1.1 %d %b\r\n" % (response.status, response.reason), headers.written(fields)]
+        lines = [headers.answered(response, prefix, upstream)]
         if asked.cookie is not None:
             lines.append(b"Set-Cookie: %b\r\n" % asked.cookie)
         lines += [b"%b: %b\r\n" % mark for mark in asked.marks]

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterable
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from api.gateway.wire.message import Field
 from api.gateway.wire.requests import Request
+from api.gateway.wire.responses import Response
 
 HOP_BY_HOP = frozenset(
     {
@@ -40,8 +42,15 @@ EXTENSIONS = b"sec-websocket-extensions"
 """Not asked for: compressed, what a message says could not be told from another."""
 
 
-@functools.lru_cache(maxsize=1024)
-def to_application(request: Request, *, own_token: bool) -> tuple[Field, ...]:
+class Passed(NamedTuple):
+    """Headers that pass, and the same as they stand on the wire."""
+
+    fields: tuple[Field, ...]
+    wire: bytes
+
+
+@functools.lru_cache(maxsize=512)
+def to_application(request: Request, *, own_token: bool) -> Passed:
     """What passes of the caller's: nothing that belongs to the connection or stands for them on the platform.
 
     `own_token` says whether the Authorization header carries the platform's token; another one is the application's.
@@ -61,7 +70,7 @@ def to_application(request: Request, *, own_token: bool) -> tuple[Field, ...]:
                 passed.append((lower, one[1], kept))
             continue
         passed.append(one)
-    return tuple(passed)
+    return Passed(tuple(passed), written(passed))
 
 
 def said_of(*, client: bytes, scheme: bytes, host: bytes, prefix: bytes, user: bytes) -> bytes:
@@ -70,6 +79,13 @@ def said_of(*, client: bytes, scheme: bytes, host: bytes, prefix: bytes, user: b
         b"X-Forwarded-For: %b\r\nX-Forwarded-Proto: %b\r\nX-Forwarded-Host: %b\r\n"
         b"X-Forwarded-Prefix: %b\r\nX-Leasing-User: %b\r\n" % (client, scheme, host, prefix, user)
     )
+
+
+@functools.lru_cache(maxsize=512)
+def answered(response: Response, prefix: bytes, upstream: bytes) -> bytes:
+    """An answer's first line and the headers of it that pass to the caller, on the wire."""
+    line = b"HTTP/1.1 %d %b\r\n" % (response.status, response.reason)
+    return line + written(to_client(response.fields, prefix=prefix, upstream=upstream))
 
 
 def to_client(fields: Iterable[Field], *, prefix: bytes, upstream: bytes) -> list[Field]:
@@ -101,11 +117,6 @@ def trailed(fields: Iterable[Field]) -> list[Field]:
 
 def written(fields: Iterable[Field]) -> bytes:
     return b"".join([b"%b: %b\r\n" % (name, value) for _, name, value in fields])
-
-
-def size(fields: Iterable[Field]) -> int:
-    """Bytes on the wire."""
-    return sum(len(name) + len(value) + 4 for _, name, value in fields)
 
 
 def cookies(values: Iterable[bytes], name: bytes) -> list[bytes]:

@@ -211,7 +211,7 @@ class Plane:
                 "(LEASING_GATEWAY_CALLS_PER_LEASE); try again shortly.",
                 retry=1,
             )
-        wait = self._rates.wait(target.lease_id, options, at)
+        wait = self._rates.wait(target.lease_id, options, at) if options.rate is not None else 0
         if wait:
             return Problem(
                 429,
@@ -243,7 +243,7 @@ class Plane:
             upstream=upstream,
             place=place,
             secret=door.secret,
-            fields=headers.to_application(request, own_token=door.own_token),
+            passed=headers.to_application(request, own_token=door.own_token),
             said=headers.said_of(
                 client=caller.peer,
                 scheme=b"https" if self.secure else b"http",
@@ -372,5 +372,5 @@ def _call(asked: Asked) -> Call:
         asked.target,
         asked.request.method.decode(),
         asked.place.path.decode("latin-1"),
-        [(name, value) for _, name, value in asked.fields],
+        [(name, value) for _, name, value in asked.passed.fields],
     )

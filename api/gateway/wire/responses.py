@@ -60,6 +60,11 @@ class Response:
             self.keep = False
 
     @property
+    def size(self) -> int:
+        """Bytes of the head on the wire."""
+        return len(self._head)
+
+    @property
     def interim(self) -> bool:
         return self.status < 200 and self.status != 101
 
