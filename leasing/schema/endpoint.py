@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import ConfigDict, Field
 
 from leasing.schema.base import Request, Wire
+from leasing.units import format_duration, format_size
 
 
 class EndpointRequest(Request):
@@ -60,6 +61,20 @@ class EndpointOptions(Wire):
     body_max_bytes: int | None = None
     timeout_seconds: int | None = None
     """From the end of a call's body to the first byte of its answer's."""
+
+    @property
+    def said(self) -> str:
+        """What was set, for people; empty for nothing."""
+        burst = f", {self.burst} at once" if self.burst else ""
+        said = (
+            f"answers kept for {format_duration(self.cache_seconds)}" if self.cache_seconds else "",
+            "woken by calls" if self.wake else "",
+            "only for who may enter" if self.inside else "",
+            f"{self.rate:g} calls a second{burst}" if self.rate else "",
+            f"bodies up to {format_size(self.body_max_bytes)}" if self.body_max_bytes else "",
+            f"an answer in {format_duration(self.timeout_seconds)}" if self.timeout_seconds else "",
+        )
+        return ", ".join(one for one in said if one)
 
 
 PLAIN = EndpointOptions()

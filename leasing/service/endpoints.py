@@ -12,7 +12,7 @@ from leasing.schema.endpoint import EndpointOptions, EndpointRequest
 from leasing.service import events
 from leasing.service.principal import Principal
 from leasing.states import Goal, LeaseState
-from leasing.units import format_duration, format_size, parse_duration, parse_size
+from leasing.units import format_duration, parse_duration, parse_size
 
 OFF = "off"
 LONGEST_CACHE_SECONDS = 86400
@@ -64,22 +64,8 @@ def change(session: Session, lease: Lease, ask: EndpointRequest, *, principal: P
     if chosen == lease.endpoint:
         return
     lease.endpoint = chosen
-    said = f"{principal.name} set its endpoint: {words(EndpointOptions.model_validate(chosen))}"
+    said = f"{principal.name} set its endpoint: {EndpointOptions.model_validate(chosen).said or 'no limits, no cache'}"
     events.record(session, "lease.endpoint", said, actor=principal.actor, lease_id=lease.id, data=chosen)
-
-
-def words(options: EndpointOptions) -> str:
-    """What counts, for people."""
-    burst = f", {options.burst} at once" if options.burst else ""
-    said = (
-        f"answers kept for {format_duration(options.cache_seconds)}" if options.cache_seconds else "",
-        "woken by calls" if options.wake else "",
-        "only for who may enter" if options.inside else "",
-        f"{options.rate:g} calls a second{burst}" if options.rate else "",
-        f"bodies up to {format_size(options.body_max_bytes)}" if options.body_max_bytes else "",
-        f"an answer in {format_duration(options.timeout_seconds)}" if options.timeout_seconds else "",
-    )
-    return ", ".join(one for one in said if one) or "no limits, no cache"
 
 
 def _cache(text: str) -> int | None:
