@@ -15,6 +15,7 @@ SSH = Environment(
     folder=ROOT / "ssh",
     parent=None,
     port=None,
+    inside=False,
     smoke="",
 )
 """No environment to lease, so not in the catalogue."""
