@@ -42,10 +42,11 @@ def test_a_class_above_the_project_s_is_refused_beside_it(visit: Visit, api: htt
     expect(page.get_by_label("May give way")).to_be_checked()
 
     page.get_by_label("Project").select_option("form-vision")
+    page.get_by_label("Share it").check()
     page.get_by_role("button", name="Ask for it").click()
     expect(page.get_by_role("heading", name="form-one")).to_be_visible()
     lease = api.get("/leases/form-one").json()
     api.delete("/leases/form-one").raise_for_status()
-    assert (lease["project"], lease["request"]["priority"], lease["request"]["preemptible"]) == (
-        "form-vision", "high", True,
+    assert (lease["project"], lease["request"]["priority"], lease["request"]["preemptible"], lease["shared"]) == (
+        "form-vision", "high", True, True,
     )  # fmt: skip
