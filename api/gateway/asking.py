@@ -89,9 +89,16 @@ def on_beat(seen: deque[float], at: float) -> bool:
         slack = SLACK_SECONDS + SLACK_RATIO * interval
         if interval * BEATS > at - seen[0] + slack:
             return False
-        if all(_near(seen, at - times * interval, slack) for times in range(2, BEATS + 1)):
+        if _steady(seen, at, interval, slack):
             return True
     return False
+
+
+def _steady(seen: deque[float], at: float, interval: float, slack: float) -> bool:
+    for times in range(2, BEATS + 1):  # noqa: SIM110 - as below
+        if not _near(seen, at - times * interval, slack):
+            return False
+    return True
 
 
 def _near(seen: deque[float], moment: float, slack: float) -> bool:

@@ -49,7 +49,7 @@ class Caller(asyncio.Protocol):
 
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
-        self._loop = asyncio.get_running_loop()
+        self.loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
         self._buffer = b""
         self._request: Request | None = None
@@ -117,7 +117,7 @@ class Caller(asyncio.Protocol):
         if not (keep and whole and request is not None and request.keep):
             self._end(gently=not whole or bool(self._buffer))
             return
-        self.deadline = self._loop.time() + self._desk.settings.keep_seconds
+        self.deadline = self.loop.time() + self._desk.settings.keep_seconds
         if not self._advancing:
             self._advance()
 
@@ -172,7 +172,7 @@ class Caller(asyncio.Protocol):
         self._transport.set_write_buffer_limits(high=HIGH_WATER)
         address = transport.get_extra_info("peername")
         self.peer = str(address[0]).encode() if isinstance(address, tuple) else b""
-        self.deadline = self._loop.time() + self._desk.settings.header_seconds
+        self.deadline = self.loop.time() + self._desk.settings.header_seconds
         if not self._desk.opened(self):
             self.refuse(
                 Problem(
@@ -279,7 +279,7 @@ class Caller(asyncio.Protocol):
             self._end(gently=False)
         elif self._buffer:
             # from its first byte on: whoever sends one now and then gains nothing by it
-            self.deadline = min(self.deadline, self._loop.time() + self._desk.settings.header_seconds)
+            self.deadline = min(self.deadline, self.loop.time() + self._desk.settings.header_seconds)
 
     def _pass(self) -> bool:
         """Tell the call of the body that is there. False: nothing is left to do for now."""
@@ -314,7 +314,7 @@ class Caller(asyncio.Protocol):
         """Close it once all is written; `gently`: the caller is still sending, and is to read the answer first."""
         self._ending = True
         self._buffer = b""
-        now = self._loop.time()
+        now = self.loop.time()
         if gently and not self.transport.is_closing():
             self._lingering = LINGER_BYTES
             self._resume()
@@ -344,7 +344,7 @@ class Caller(asyncio.Protocol):
         elif self._ending:
             before, self._unsent = self._unsent, self.transport.get_write_buffer_size()
             if self._unsent < before:  # it takes the last of its answer slowly
-                self.deadline = self._loop.time() + FLUSH_SECONDS
+                self.deadline = self.loop.time() + FLUSH_SECONDS
             else:
                 self.abort()
         else:

@@ -64,7 +64,7 @@ class Exchange:
         self.asked = asked
         self._means = means
         self._caller = caller
-        self._loop = asyncio.get_running_loop()
+        self._loop = caller.loop
         self._phase = Phase.CONNECTING
         self._up: Application | None = None
         self._connecting: asyncio.Task[None] | None = None

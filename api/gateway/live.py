@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from datetime import UTC, datetime
 from typing import Protocol
 
 from api.gateway.asked import Asked
-from api.gateway.authorise import Refusal, authorise
-from api.gateway.grants import Grants
+from api.gateway.authorise import Refusal, Upstream, authorise
+from api.gateway.grants import Grants, Target
 
 
 class Carried(Protocol):
@@ -25,8 +24,8 @@ class Live:
     """All of them, on the event loop's thread."""
 
     def __init__(self) -> None:
-        self._carried: dict[tuple[str, str], set[Carried]] = {}
-        self._calls: Counter[str] = Counter()
+        self._carried: set[Carried] = set()
+        self._calls: dict[str, int] = {}
         self._none = asyncio.Event()
         self._none.set()
 
@@ -35,28 +34,27 @@ class Live:
         await self._none.wait()
 
     def __len__(self) -> int:
-        return self._calls.total()
+        return len(self._carried)
 
     def calls(self, name: str) -> int:
         """So many of the lease of that name."""
-        return self._calls[name]
+        return self._calls.get(name, 0)
 
     def add(self, one: Carried) -> None:
-        self._carried.setdefault(_key(one), set()).add(one)
-        self._calls[one.asked.target.name] += 1
+        self._carried.add(one)
+        name = one.asked.target.name
+        self._calls[name] = self._calls.get(name, 0) + 1
         self._none.clear()
 
     def discard(self, one: Carried) -> None:
-        key = _key(one)
-        found = self._carried.get(key)
-        if found is None or one not in found:
+        if one not in self._carried:
             return
-        found.remove(one)
-        if not found:
-            del self._carried[key]
-        self._calls[key[1]] -= 1
-        if not self._calls[key[1]]:
-            del self._calls[key[1]]
+        self._carried.remove(one)
+        name = one.asked.target.name
+        if self._calls[name] == 1:
+            del self._calls[name]
+        else:
+            self._calls[name] -= 1
         if not self._carried:
             self._none.set()
 
@@ -64,22 +62,24 @@ class Live:
         """Cut whatever would not be let in now, or would be led elsewhere. How many those were."""
         cut = 0
         moment = datetime.now(UTC)
-        for (secret, name), carried in list(self._carried.items()):
-            target = grants.target(name)
-            verdict = authorise(grants.visitor(secret, moment), target)
-            for one in list(carried):
-                same = target is not None and one.asked.target.lease_id == target.lease_id
-                moved = same and target is not None and one.asked.target.generation != target.generation
-                if isinstance(verdict, Refusal) or not same or moved or one.asked.upstream != verdict:
-                    one.cut()
-                    cut += 1
+        verdicts: dict[tuple[str, str], tuple[Target | None, Upstream | Refusal]] = {}
+        for one in list(self._carried):
+            asked = one.asked
+            key = asked.secret, asked.target.name
+            if key not in verdicts:
+                target = grants.target(asked.target.name)
+                verdicts[key] = target, authorise(grants.visitor(asked.secret, moment), target)
+            target, verdict = verdicts[key]
+            same = (
+                target is not None
+                and asked.target.lease_id == target.lease_id
+                and asked.target.generation == target.generation
+            )
+            if not same or asked.upstream != verdict:
+                one.cut()
+                cut += 1
         return cut
 
     def cut_all(self) -> None:
-        for carried in list(self._carried.values()):
-            for one in list(carried):
-                one.cut()
-
-
-def _key(one: Carried) -> tuple[str, str]:
-    return one.asked.secret, one.asked.target.name
+        for one in list(self._carried):
+            one.cut()

@@ -179,7 +179,7 @@ class Plane:
             return
         assert visitor is not None, "only the known are let in"
         assert target is not None, "only to what there is"
-        at = asyncio.get_running_loop().time()
+        at = caller.loop.time()
         problem = self._against(request, target, verdict, at, by_cookie=not door.own_token)
         if problem is not None:
             caller.refuse(problem)
