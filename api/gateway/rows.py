@@ -86,6 +86,8 @@ class Rows:
         self.live: dict[UUID, LeaseRow] = {}
         self.ended: dict[UUID, LeaseRow] = {}
         """The one that ended last comes last."""
+        self._server = ""
+        """Once it was started anew it may be another, or an older copy: with other transactions by the same numbers."""
         self._past: dict[str, str | None] = dict.fromkeys(("tokens", "users", "members", "leases"))
 
     def read(self, session: Session) -> None:
@@ -95,6 +97,10 @@ class Rows:
 
     def _step(self, session: Session) -> sa.Row[Any]:
         found = session.execute(READ, self._past).one()
+        if found.server != self._server and any(self._past.values()):
+            self._past = dict.fromkeys(self._past)
+            found = session.execute(READ, self._past).one()
+        self._server = found.server
         self._take_tokens(found.tokens or [], found.now)
         self._take_users(found.users or [])
         self._take_members(found.members or [])

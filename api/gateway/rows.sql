@@ -6,7 +6,8 @@ WITH past AS (
            age(CAST(:members AS text)::xid) AS members,
            age(CAST(:leases AS text)::xid) AS leases
 )
-SELECT pg_current_snapshot()::text AS snapshot, now() AS now, tokens.*, users.*, members.*, live.*, ended.*
+SELECT pg_current_snapshot()::text AS snapshot, pg_postmaster_start_time()::text AS server, now() AS now,
+       tokens.*, users.*, members.*, live.*, ended.*
 FROM (
     SELECT count(*) FILTER (WHERE valid) AS token_count,
            json_agg(json_build_array(id, encode(hash, 'hex'), user_id, lease_id, expires_at, valid))
