@@ -14,6 +14,7 @@ from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from api.app import create_app
+from api.gateway.traffic import Counters, write_times
 from leasing.database import create_engine, now, sessions
 from leasing.model import Device, DeviceUsage, Node, Run, RunSample, SignalKind, Traffic
 from leasing.schema.report import NodeReport
@@ -64,6 +65,25 @@ def test_every_family_of_the_platform_is_there_and_no_other(cluster: Cluster) ->
     with cluster.sessions() as session:
         _, names = parsed(collector.render(session))
     assert names == {family.name for family in FAMILIES if family.source is Source.PLATFORM}
+
+
+def test_how_long_calls_take_adds_up_over_gateways_and_restarts(cluster: Cluster) -> None:
+    for calls in ((0.004, 0.2), (0.2, 0.3, 100.0)):
+        counters = Counters()
+        for seconds in calls:
+            counters.took(seconds)
+        write_times(cluster.sessions, counters.take_times())
+        assert counters.take_times() == {}
+    series, name = scrape(cluster), "leasing_gateway_request_seconds"
+    assert [value(series, f"{name}_bucket", le=le) for le in ("0.005", "0.25", "0.5", "60.0", "+Inf")] == [
+        1,
+        3,
+        4,
+        4,
+        5,
+    ]
+    assert value(series, f"{name}_count") == 5
+    assert value(series, f"{name}_sum") == pytest.approx(100.704)
 
 
 def test_what_a_lease_holds_and_uses(cluster: Cluster) -> None:
