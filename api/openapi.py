@@ -17,7 +17,7 @@ OPEN: dict[str, Any] = {"security": []}
 """For `openapi_extra` of an operation that needs no user's token."""
 
 TAGS = {
-    "leases": "Ask for a lease, look at it, extend it, give it back; its output and its terminal.",
+    "leases": "Ask for a lease, look at it, extend it, give it back; its output, its terminal and its files.",
     "access": "Who may use a lease besides who asked for it: its project, and tokens for its endpoint.",
     "reservations": "The calendar: devices for a later range of time.",
     "workspaces": "Volumes that outlive leases: yours and your projects'.",

@@ -1,4 +1,4 @@
-"""`python -m tests.browser.shots [FOLDER]`: the pictures of the README taken anew, or of every page into a folder."""
+"""`python -m tests.browser.shots [FOLDER]`: pictures of README and docs taken anew, or of every page into a folder."""
 
 from __future__ import annotations
 
@@ -12,7 +12,13 @@ from tests.support import browser
 from tests.support.postgres import TestDatabases, running
 
 IMAGES = Path(__file__).parent.parent.parent / "docs" / "images"
-README = {"lease.png": "light", "lease-dark.png": "dark"}
+DOCUMENTS = {
+    "lease.png": ("light", "/leases/train-llama", "step  5150"),
+    "lease-dark.png": ("dark", "/leases/train-llama", "step  5150"),
+    "terminal.png": ("light", "/leases/train-llama/terminal", "total 45G"),
+    "files.png": ("light", "/leases/train-llama/files?path=/workspace/llama", "train.py"),
+}
+"""By file: the colours, the page, and what it shows when it is ready."""
 WINDOW = {"width": 1200, "height": 780}
 
 
@@ -26,21 +32,21 @@ def main(folder: str | None = None) -> None:
             gallery(url, state) as shown,
         ):
             if folder is None:
-                for_readme(shown)
+                for_documents(shown)
             else:
                 of_everything(shown, Path(folder))
 
 
-def for_readme(shown: Gallery) -> None:
-    """A lease's page, in light and in dark."""
+def for_documents(shown: Gallery) -> None:
+    """Those of README and docs."""
     IMAGES.mkdir(exist_ok=True)
     with browser.chromium() as chromium:
-        for name, scheme in README.items():
+        for name, (scheme, path, ready) in DOCUMENTS.items():
             with browser.tab(
                 chromium, shown.url, **shown.options() | {"viewport": WINDOW, "color_scheme": scheme}
             ) as tab:
-                page = tab.open("/leases/train-llama")
-                page.get_by_text("step  5150").wait_for()
+                page = tab.open(path)
+                page.get_by_text(ready).first.wait_for()
                 page.screenshot(path=IMAGES / name)
 
 
