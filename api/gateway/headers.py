@@ -25,6 +25,17 @@ OURS = frozenset(
 )  # fmt: skip
 """What the gateway says of a caller; a caller's own are dropped."""
 
+ORIGIN_WIDE = frozenset(
+    {
+        b"alt-svc",
+        b"clear-site-data",
+        b"public-key-pins",
+        b"service-worker-allowed",
+        b"strict-transport-security",
+    }
+)
+"""What a browser applies to all of an origin or host, on which others' endpoints and the pages live too."""
+
 FRAMED = HOP_BY_HOP | {b"content-length"}
 NOT_PASSED = FRAMED | OURS | {b"expect"}
 NOT_TRAILED = NOT_PASSED | {
@@ -59,7 +70,7 @@ def to_application(request: Request, *, own_token: bool) -> Passed:
     passed = []
     for one in request.fields:
         lower = one[0]
-        if lower in NOT_PASSED or lower in named or lower == EXTENSIONS:
+        if lower in NOT_PASSED or lower == EXTENSIONS or (lower in named and lower != b"host"):
             continue
         if b"_" in lower and lower.replace(b"_", b"-") in NOT_PASSED:
             continue  # many a server reads X_Leasing_User as X-Leasing-User
@@ -96,7 +107,7 @@ def to_client(fields: Iterable[Field], *, prefix: bytes, upstream: bytes) -> lis
         lower = one[0]
         if lower == b"connection":
             named |= {word.strip().lower() for word in one[2].split(b",")}
-        if lower in FRAMED:
+        if lower in FRAMED or lower in ORIGIN_WIDE:
             continue
         if lower == b"location":
             passed.append((lower, one[1], _location(one[2], prefix, upstream)))

@@ -132,7 +132,8 @@ def test_headers_that_stand_for_the_caller_are_the_gateway_s_own(gate: Open) -> 
     gate.ask(
         "GET /l/app/x?y=1",
         "X-Leasing-User: root", "X_Leasing_User: root", "x-forwarded-for: 6.6.6.6", "Forwarded: for=6.6.6.6",
-        "Cookie: leasing_session=secret; mine=1; leasing_root_app=secret", "Connection: close, X-Drop", "X-Drop: 1",
+        "Cookie: leasing_session=secret; mine=1; leasing_root_app=secret", "X-Drop: 1",
+        "Connection: close, X-Drop, Host, X-Leasing-User",
         "HTTP2-Settings: AAMAAABkAARAAAAAAAIAAAAA", "Upgrade: h2c", "TE: trailers", "Keep: 1",
     )  # fmt: skip
     asked = SEEN[0].decode()
@@ -143,7 +144,7 @@ def test_headers_that_stand_for_the_caller_are_the_gateway_s_own(gate: Open) -> 
         "x-leasing-user: ada",
     ]  # fmt: skip
     assert "cookie: mine=1" in lines
-    assert "keep: 1" in lines
+    assert {"keep: 1", "host: gate"} <= set(lines)
     assert not [
         one
         for one in lines

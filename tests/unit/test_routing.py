@@ -120,5 +120,13 @@ def test_redirects_and_cookies_stay_below_the_prefix() -> None:
     assert passed("Set-Cookie", "a=1; Domain=example.com; Secure") == "a=1; Path=/l/app/; Secure"
     assert passed("Set-Cookie", "a=1; path=/sub") == "a=1; Path=/l/app/sub"
     assert passed("Set-Cookie", "a=1; Path=/; Domain=.apps.example", prefix="") == "a=1; Path=/"
+    for theirs in (
+        "Service-Worker-Allowed",
+        "Clear-Site-Data",
+        "Strict-Transport-Security",
+        "Alt-Svc",
+        "Keep-Alive",
+    ):
+        assert passed(theirs, "/") is None
     for ours in ("leasing_endpoint=x", "LEASING_route=x", " leasing_x=1"):
         assert passed("Set-Cookie", ours) is None
