@@ -45,20 +45,24 @@ class Load:
 
     rate: float
     p99_ms: float
+    cpu_us: float
+    """Of the proxy, for each call: the figure that a busy machine disturbs least."""
 
 
 @dataclass(frozen=True)
 class Contestant:
     name: str
     url: str
+    pid: int
     token: str = "none"
 
     def load(self, seconds: int) -> Load:
         """So long, all connections kept. Every answer must be a good one."""
+        before = _cpu_seconds(self.pid)
         done = subprocess.run(
             [
                 "taskset", "-c", REST, "wrk", "-t1", f"-c{CONNECTIONS}", f"-d{seconds}s", "--latency",
-                "-H", f"Authorization: Bearer {self.token}", self.url,
+                "--timeout", "20s",                "-H", f"Authorization: Bearer {self.token}", self.url,
             ],
             capture_output=True, text=True, check=True,
         ).stdout  # fmt: skip
@@ -68,22 +72,41 @@ class Contestant:
             re.search(r"Requests/sec:\s+([\d.]+)", done),
             re.search(r"99%\s+([\d.]+)(us|ms|s)\b", done),
         )
+        calls = re.search(r"(\d+) requests in", done)
         assert rate, done
         assert p99, done
-        return Load(float(rate[1]), float(p99[1]) * {"us": 0.001, "ms": 1.0, "s": 1000.0}[p99[2]])
+        assert calls, done
+        spent = (_cpu_seconds(self.pid) - before) * 1e6 / int(calls[1])
+        return Load(float(rate[1]), float(p99[1]) * {"us": 0.001, "ms": 1.0, "s": 1000.0}[p99[2]], spent)
+
+
+def _cpu_seconds(pid: int) -> float:
+    """What the process and those below it have used so far."""
+    parents: dict[int, int] = {}
+    used: dict[int, float] = {}
+    for entry in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            fields = (entry / "stat").read_text().rpartition(")")[2].split()
+            parents[int(entry.name)] = int(fields[1])
+            tasks = (entry / "task").glob("*/schedstat")
+            used[int(entry.name)] = sum(int(task.read_text().split()[0]) for task in tasks) / 1e9
+    family = {pid}
+    while more := {one for one, parent in parents.items() if parent in family} - family:
+        family |= more
+    return sum(used.get(one, 0.0) for one in family)
 
 
 @contextmanager
 def process(
     command: Sequence[str | Path], core: int | str, log: Path, environment: dict[str, str]
-) -> Iterator[None]:
-    """A program on those cores, for the length of a block."""
+) -> Iterator[int]:
+    """A program on those cores, for the length of a block; its process."""
     with log.open("ab") as output:
         child = subprocess.Popen(
             ["taskset", "-c", str(core), *command], stdout=output, stderr=output, env=os.environ | environment
         )
     try:
-        yield
+        yield child.pid
     finally:
         child.terminate()
         try:
@@ -93,12 +116,12 @@ def process(
 
 
 @contextmanager
-def nginx(folder: Path, name: str, http: str, core: int | str) -> Iterator[None]:
+def nginx(folder: Path, name: str, http: str, core: int | str) -> Iterator[int]:
     path = folder / f"{name}.conf"
     path.write_text(NGINX.format(folder=folder, name=name, http=http))
     program = packages.program("nginx") or "nginx"
-    with process([program, "-p", folder, "-c", path], core, folder / "peers.log", {}):
-        yield
+    with process([program, "-p", folder, "-c", path], core, folder / "peers.log", {}) as pid:
+        yield pid
 
 
 @contextmanager
@@ -117,13 +140,13 @@ def peers(folder: Path, origin: int) -> Iterator[list[Contestant]]:
     with contextlib.ExitStack() as stack:
         found: list[Contestant] = []
 
-        def add(name: str, port: int) -> None:
-            one = Contestant(name, f"http://127.0.0.1:{port}/l/lease-1/")
+        def add(name: str, port: int, pid: int) -> None:
+            one = Contestant(name, f"http://127.0.0.1:{port}/l/lease-1/", pid)
             answers(one.url)
             found.append(one)
 
         upstream, plain, asked = UPSTREAM.format(origin=origin), free_port(), free_port()
-        stack.enter_context(
+        pid = stack.enter_context(
             nginx(
                 folder,
                 "pass",
@@ -131,13 +154,13 @@ def peers(folder: Path, origin: int) -> Iterator[list[Contestant]]:
                 PROXY,
             )
         )
-        add("nginx proxy_pass", plain)
+        add("nginx proxy_pass", plain, pid)
         http = f"""proxy_cache_path {folder}/cache keys_zone=auth:1m; {upstream}
           server {{ listen 127.0.0.1:{asked}; location / {{ auth_request /auth; {PASS} }}
             location = /auth {{ internal; {PASS} proxy_pass_request_body off; proxy_set_header Content-Length "";
               proxy_cache auth; proxy_cache_key $http_authorization; proxy_cache_valid 200 5s; }} }}"""
-        stack.enter_context(nginx(folder, "auth", http, PROXY))
-        add("nginx auth_request", asked)
+        pid = stack.enter_context(nginx(folder, "auth", http, PROXY))
+        add("nginx auth_request", asked, pid)
         if (program := _configurable(folder)) is not None:
             port, api = free_port(), free_port()
             command = [
@@ -145,12 +168,12 @@ def peers(folder: Path, origin: int) -> Iterator[list[Contestant]]:
                 f"--default-target=http://127.0.0.1:{origin}", "--log-level=error",
             ]  # fmt: skip
             environment = {"CONFIGPROXY_AUTH_TOKEN": "bench"}
-            stack.enter_context(process(command, PROXY, folder / "peers.log", environment))
-            add("configurable-http-proxy", port)
+            pid = stack.enter_context(process(command, PROXY, folder / "peers.log", environment))
+            add("configurable-http-proxy", port, pid)
         port = free_port()
         command = [sys.executable, "-m", "tests.benchmarks._proxies", str(port), str(origin)]
-        stack.enter_context(process(command, PROXY, folder / "peers.log", {}))
-        add("aiohttp", port)
+        pid = stack.enter_context(process(command, PROXY, folder / "peers.log", {}))
+        add("aiohttp", port, pid)
         yield found
 
 

@@ -77,18 +77,22 @@ def speed(contestants: list[Contestant], rounds: int, seconds: int) -> None:
         f"P8, gateway: {_proxies.CONNECTIONS} connections, {_proxies.BYTES} bytes, one core, {rounds} rounds"
     )
     for name, loads in found.items():
-        rates = [one.rate / base.rate for one, base in zip(loads, anchor, strict=True)]
-        slow = [one.p99_ms / base.p99_ms for one, base in zip(loads, anchor, strict=True)]
+        pairs = list(zip(loads, anchor, strict=True))
+        rates = [one.rate / base.rate for one, base in pairs]
         goal = next((value for plane, value in GOALS.items() if plane in name), None)
-        verdict = (
-            ""
-            if goal is None
-            else f"; goal {goal}: {'met' if statistics.median(rates) >= goal else 'missed'}"
-        )
         print(
-            f"  {name:24} {said([one.rate for one in loads], '/s', 1):34} ratio {said(rates, 'x', 1)}{verdict}; "
-            f"p99 {statistics.median(one.p99_ms for one in loads):.1f} ms, {statistics.median(slow):.2f}x"
+            f"  {name:24} {said([one.rate for one in loads], '/s', 1):34} {said(rates, 'x', 1)}{_verdict(rates, goal)}"
         )
+        late, slow = [one.p99_ms for one in loads], [one.p99_ms / base.p99_ms for one, base in pairs]
+        used, work = [one.cpu_us for one in loads], [base.cpu_us / one.cpu_us for one, base in pairs]
+        print(
+            f"  {'':24} p99 {statistics.median(late):.1f} ms, {statistics.median(slow):.2f}x; "
+            f"CPU {statistics.median(used):.1f} us a call, {statistics.median(work):.2f}x as many for as much"
+        )
+
+
+def _verdict(ratio: list[float], goal: float | None) -> str:
+    return "" if goal is None else f"; goal {goal}: {'met' if statistics.median(ratio) >= goal else 'missed'}"
 
 
 def revocation(plane: str, loaded: Contestant, api: str, tokens: list[str], seconds: int) -> None:
@@ -108,7 +112,7 @@ def revocation(plane: str, loaded: Contestant, api: str, tokens: list[str], seco
     ) as admin:
         for _ in range(REVOCATIONS):
             made = admin.post("/tokens", json={"label": "bench", "ttl": "1h"}).raise_for_status().json()
-            mine = Contestant("one", loaded.url, made["token"])
+            mine = Contestant("one", loaded.url, loaded.pid, made["secret"])
             with httpx.Client(headers={"Authorization": f"Bearer {mine.token}"}) as client:
                 until(lambda: client.post(mine.url).status_code == 200, what="the new token")  # noqa: B023 - called at once
                 began = time.perf_counter()
@@ -193,8 +197,8 @@ def gateway(folder: Path, url: str, plane: str, token: str) -> Iterator[Contesta
     with serving_role(folder, url, "gateway", PROXY, {
         "LEASING_GATEWAY_PORT": str(port), "LEASING_GATEWAY_PLANE": plane, "LEASING_GATEWAY_PROXY_THREADS": "1",
         "LEASING_DOCKER_NETWORK_POOL": "127.0.0.0/8",
-    }):  # fmt: skip
-        one = Contestant(f"ours, {plane}", f"http://127.0.0.1:{port}/l/lease-1/", token)
+    }) as pid:  # fmt: skip
+        one = Contestant(f"ours, {plane}", f"http://127.0.0.1:{port}/l/lease-1/", pid, token)
 
         def ready() -> bool:
             try:
@@ -219,12 +223,12 @@ def serving(folder: Path, url: str) -> Iterator[str]:
 @contextmanager
 def serving_role(
     folder: Path, url: str, role: str, core: int | str, settings: dict[str, str]
-) -> Iterator[None]:
+) -> Iterator[int]:
     command = [sys.executable, "-m", "leasing.cli.app", "serve", "--role", role]
     common = {"LEASING_DATABASE_URL": plain_url(url), "LEASING_STATE_DIR": str(folder / "state")}
-    with _proxies.process(command, core, folder / f"{role}.log", common | settings):
+    with _proxies.process(command, core, folder / f"{role}.log", common | settings) as pid:
         try:
-            yield
+            yield pid
         except BaseException:
             print((folder / f"{role}.log").read_text()[-4000:])
             raise
