@@ -16,13 +16,18 @@ from leasing.model import Part
 BEAT_SECONDS = 5.0
 """How often a process says that it lives."""
 
+# The disk is not waited for: what a crash of the server forgets is said anew.
+CONFIRM = sa.text("""
+    INSERT INTO part (id, role, host, pid, grants)
+    SELECT :id, :role, :host, :pid, :grants FROM set_config('synchronous_commit', 'off', true)
+    ON CONFLICT (id) DO UPDATE SET seen_at = now(), grants = excluded.grants
+""")
 
-def join(session: Session, role: str, part_id: UUID | None = None, **facts: str) -> UUID:
+
+def join(session: Session, role: str, part_id: UUID | None = None) -> UUID:
     """Register this process; its id for `beat`, which may be chosen beforehand. Idempotent."""
-    own = insert(Part).values(
-        id=part_id or uuid4(), role=role, host=socket.gethostname(), pid=os.getpid(), **facts
-    )
-    again = own.on_conflict_do_update(index_elements=[Part.id], set_={"seen_at": sa.func.now(), **facts})
+    own = insert(Part).values(id=part_id or uuid4(), role=role, host=socket.gethostname(), pid=os.getpid())
+    again = own.on_conflict_do_update(index_elements=[Part.id], set_={"seen_at": sa.func.now()})
     return session.execute(again.returning(Part.id)).scalar_one()
 
 
@@ -33,9 +38,8 @@ def beat(session: Session, part_id: UUID, *, now: datetime) -> None:
 
 def confirm(session: Session, part_id: UUID, role: str, snapshot: str) -> None:
     """Say that the process lives, and lets callers in by the rows of that snapshot and no older ones."""
-    # what a crash of the server forgets is said anew
-    session.execute(sa.text("SET LOCAL synchronous_commit = off"))
-    join(session, role, part_id, grants=snapshot)
+    own = {"id": part_id, "role": role, "host": socket.gethostname(), "pid": os.getpid(), "grants": snapshot}
+    session.execute(CONFIRM, own)
 
 
 def leave(session: Session, part_id: UUID) -> None:
