@@ -33,6 +33,8 @@ router = APIRouter()
 PUBLIC_KEY = r"^(ssh|ecdsa|sk)-[a-z0-9@.-]+ [A-Za-z0-9+/]+={0,3}$"
 BANNER = b"SSH-2.0-"
 BANNER_SECONDS = 20.0
+LOOKS, LOOK_SECONDS = 10, 0.2
+"""For the reason of an end, see `_why`."""
 
 
 @router.websocket("/leases/{ref}/tunnel")
@@ -126,17 +128,29 @@ async def _carry(
         await socket.send_bytes(first)
         while data := await threads.wait_for(socket.app, process.read):
             await socket.send_bytes(data)
-        if not socket.app.state.fanout.closed:
-            try:
-                await run_in_threadpool(authorised, socket, str(lease_id))
-            except LeasingError as error:  # the reason why it was cut, if it was
-                said = {"error": error.code, "detail": error.message, "hint": error.hint}
-                await socket.send_text(json.dumps(said))
+        if (why := await _why(socket, lease_id, incoming)) is not None:
+            await socket.send_text(json.dumps({"error": why.code, "detail": why.message, "hint": why.hint}))
         await socket.close()
     except (WebSocketDisconnect, RuntimeError):
         pass  # the caller went first; closing the process is all that is left
     finally:
         incoming.cancel()
+
+
+async def _why(socket: WebSocket, lease_id: UUID, incoming: asyncio.Task[None]) -> LeasingError | None:
+    """What the caller was cut off for; None where the connection ended by itself, which its client knows before us.
+
+    A container that was stopped is dead a little before its lease's row says so.
+    """
+    for _ in range(LOOKS):
+        if incoming.done() or socket.app.state.fanout.closed:
+            return None
+        try:
+            await run_in_threadpool(authorised, socket, str(lease_id))
+        except LeasingError as error:
+            return error
+        await asyncio.sleep(LOOK_SECONDS)
+    return None
 
 
 async def _to_server(socket: WebSocket, process: ExecStream, moving: Moving) -> None:

@@ -135,11 +135,21 @@ class ExecStream:
     def close(self) -> None:
         """Hang up. The engine leaves the process running after a disconnect, so where the engine is on this machine the
         process gets the SIGHUP that a terminal's end would send it."""
-        with self._connection.call() as client:
-            facts = client.exec_inspect(self._id)
-        if facts["Running"] and facts.get("Pid") and self._connection.address.startswith("unix://"):
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.kill(facts["Pid"], signal.SIGHUP)
+        try:
+            with self._connection.call() as client:
+                facts = client.exec_inspect(self._id)
+            if facts["Running"] and facts.get("Pid") and self._connection.address.startswith("unix://"):
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.kill(facts["Pid"], signal.SIGHUP)
+        finally:  # the container, or its engine, may be gone
+            self._let_go()
+
+    def hang_up(self) -> None:
+        """End the connection, whichever thread is reading from it; the process goes on."""
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+
+    def _let_go(self) -> None:
         self.hang_up()
         # the SDK hangs the HTTP response on the socket's file, to keep it alive
         response = getattr(self._held, "_response", None)
@@ -147,11 +157,6 @@ class ExecStream:
             response.close()
         self._held.close()
         self._socket.close()
-
-    def hang_up(self) -> None:
-        """End the connection, whichever thread is reading from it; the process goes on."""
-        with contextlib.suppress(OSError):
-            self._socket.shutdown(socket.SHUT_RDWR)
 
     def _frame(self) -> bytes:
         """The next of the multiplexed stream's frames that is to be read: 8 bytes of header, then that many of either
