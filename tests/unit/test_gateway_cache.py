@@ -281,6 +281,20 @@ def test_a_head_is_answered_by_a_get_and_keeps_nothing_itself() -> None:
     run("memory", "", work)
 
 
+def test_gateways_that_share_a_server_share_answers_and_what_changes_them(server: str) -> None:
+    async def work(app: Rig) -> None:
+        async with rig("redis", server) as other:
+            other.lease_id = app.lease_id
+            await app.ask()
+            await app.written()
+            assert (await other.ask())[0] == "hit"
+            await other.ask(other.call("DELETE"))
+            await other.written()
+            assert (await app.ask())[0] == "miss"
+
+    run("redis", server, work)
+
+
 def test_a_server_that_is_away_is_done_without(tmp_path: Path) -> None:
     async def work() -> None:
         port, clock = free_port(), [0.0]
