@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from api.gateway import headers
+
 HOT = 20
 """Reads a second of one lease from which on the proxy carries them by itself. Below that the built-in plane does, which
 can tell a person from a page that asks on a beat (`api.gateway.asking`); no page asks that often."""
@@ -166,6 +168,7 @@ backend {name}
   http-response set-var(txn.port) src_port if !short || !sized
   http-response track-sc2 var(txn.who),concat(|,txn.name),concat(|,txn.src),concat(|,txn.port) table streams \
 if !short || !sized
+  http-response del-header ^({THEIRS})$ -m reg
 {_answered("" if root else "/l/%[var(txn.name)]")}\
   http-error status 502 content-type application/problem+json string {_problem(502, "bad_answer", BROKE_OFF)}
   http-error status 503 content-type application/problem+json lf-string {_problem(502, "no_answer", NOBODY)} \
@@ -181,6 +184,9 @@ OWN = "authorization|leasing-lease"
 OURS = "forwarded|x-forwarded-.*|x-real-ip|x-leasing-.*"
 HOPS = "te|trailer|keep-alive|proxy-.*|http2-settings|upgrade"
 """What never reaches an application: the platform's token, what a caller says in our name, what ends at each hop."""
+
+THEIRS = "|".join(sorted(one.decode() for one in headers.ORIGIN_WIDE))
+"""What never reaches a browser."""
 
 BELOW = """\
   http-request set-header X-Forwarded-Prefix /l/%[var(txn.name)]
