@@ -46,7 +46,11 @@ same lease. Lists come in pages: `limit`, and `cursor` (or `after`, for events) 
 A terminal is a WebSocket, `/api/v1/leases/{{ref}}/terminal?command=…&command=…&tty=true&columns=80&rows=24`.
 Binary frames are bytes, both ways. Text frames to the server are `{{"resize": [columns, rows]}}` and
 `{{"eof": true}}`; the last frame from the server is `{{"exit_code": 0}}`, or, before it closes with 4000,
-`{{"error": code, "detail": …}}`.
+`{{"error": code, "detail": …}}`. With `tty=false&split=true` standard error comes as `{{"stderr": base64}}`.
+Terminals of pages, which outlive a reload, are at `/api/v1/leases/{{ref}}/terminals`.
+
+SSH is a WebSocket too, `/api/v1/leases/{{ref}}/tunnel?key=…`, with the public key that is to be let in. The first
+frame is `{{"host_key": "ssh-ed25519 …"}}`; binary frames are the connection's bytes, refusals as in a terminal.
 """
 EXAMPLE = Problem(
     type="urn:leasing:name_taken",
