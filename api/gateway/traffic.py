@@ -46,7 +46,9 @@ class Counters:
     """Counts on the event loop's thread; `take` hands them over to be written."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._counts: dict[int, Count] = defaultdict(Count)  # by the number: a UUID's own hash is made in Python
+        self._counts: dict[int, Count] = defaultdict(
+            Count
+        )  # by the number: a UUID's own hash is made in Python
         self._beats: dict[int, Beats] = defaultdict(Beats)
         self._times: dict[float, tuple[int, float]] = {}
         self._clock = clock

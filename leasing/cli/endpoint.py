@@ -17,7 +17,9 @@ Wake = Annotated[
 ]
 Inside = Annotated[
     bool | None,
-    typer.Option("--inside/--no-inside", help="It is a way in, as a notebook is: only who may enter may call."),
+    typer.Option(
+        "--inside/--no-inside", help="It is a way in, as a notebook is: only who may enter may call."
+    ),
 ]
 Rate = Annotated[float | None, typer.Option(help="Calls a second at most: 100; 0 is no limit")]
 Burst = Annotated[int | None, typer.Option(help="So many at once above that: 200")]
