@@ -109,6 +109,8 @@ async def _first(app: FastAPI, process: ExecStream, key: str, host: HostKey) -> 
 
 
 def _no_way_in(said: str) -> LeasingError:
+    if "is not running" in said:
+        return Conflict("The lease's container has ended.", hint="See why: lease why NAME")
     if not said.strip() or "no such file" in said.lower() or "not found" in said.lower():
         return Conflict(
             "This lease's container was made before its node had the platform's SSH server.",

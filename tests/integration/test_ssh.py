@@ -6,6 +6,8 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import shutil
+import tarfile
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -68,6 +70,14 @@ class Setting:
         return self.cluster.run(
             name=name, image=image, command=["sleep", "600"], env={"FOO": "it's 'b' $x\n\"z\""}
         )
+
+    def known(self, host: str) -> str:
+        """The key that ssh has of a host."""
+        lines = (
+            Path(self.machine.environment["LEASING_CONFIG_DIR"], "ssh/known_hosts").read_text().splitlines()
+        )
+        (found,) = [line for line in lines if line.startswith(f"{host} ")]
+        return found
 
     def release(self, lease: Lease) -> None:
         self.cluster.release(lease.id)
@@ -224,6 +234,31 @@ def test_the_way_an_editor_connects(setting: Setting, plain: list[str], tmp_path
     setting.release(lease)
 
 
+def test_an_image_of_one_file_is_entered_and_the_same_host_after_a_rest(
+    setting: Setting, plain: list[str], tmp_path: Path
+) -> None:
+    """It has no shell, no users, no /tmp; and what was written there goes on with it."""
+    image = "leasing-test/onefile:1"
+    with tarfile.open(tmp_path / "root.tar", "w") as tar:
+        tar.add(shutil.which("busybox") or "", "busybox")
+    docker("import", "--change", 'CMD ["/busybox", "sleep", "600"]', str(tmp_path / "root.tar"), image)
+    lease = setting.cluster.run(name="bottle", image=image)
+    said = setting.machine.run(
+        "ssh", *plain, "bottle.lease", 'echo "$0 $LEASE_NAME" | tee note; ls -d /bin', code=1
+    )
+    assert "bottle" in said
+    known = setting.known("bottle.lease")
+    setting.cluster.suspend(lease.id)
+    setting.cluster.work()
+    assert "Lease 'bottle' is suspended" in setting.machine.run(LEASE, "ssh", "bottle", "--", "true", code=1)
+    setting.cluster.resume(lease.id)
+    setting.cluster.plan()
+    setting.cluster.work()
+    assert "bottle" in setting.machine.run("ssh", *plain, "bottle.lease", "cat note")
+    assert setting.known("bottle.lease") == known
+    setting.release(lease)
+
+
 def test_many_at_once_each_have_their_own(setting: Setting, train: Lease, plain: list[str]) -> None:
     def asked(number: int) -> str:
         return setting.machine.run("ssh", *plain, "train.lease", f"sleep 0.2; echo {number}")
@@ -297,6 +332,8 @@ def test_whoever_may_enter_no_longer_is_cut_off(
             assert session.stdout.readline() == b"up\n"
             assert ada.delete(f"/tokens/{made['id']}").status_code == 204
             assert session.wait(20) == 6
+    container = setting.cluster.container(train.id)
+    until(lambda: "sshd" not in docker("top", container), what="the end of the server inside")
     lease = setting.leased("short")
     with setting.machine.running(LEASE, "ssh", "short", "--", "echo up; sleep 300") as session:
         assert session.stdout is not None
