@@ -23,9 +23,9 @@ class Environment:
     folder: Path
     parent: str | None
     port: int | None
-    inside: bool
-    """What listens there is a way into the lease, as a notebook is."""
     smoke: str
+    inside: bool = False
+    """What listens at its port is a way into the lease, as a notebook is."""
 
     @property
     def reference(self) -> str:

@@ -74,7 +74,7 @@ def _members(tar: tarfile.TarFile, source: Inflow, most_bytes: int) -> Iterator[
     seen = _Seen()
     size = count = 0
     for entry in tar:
-        tar.members.clear()  # it would remember each
+        tar.members.clear()  # type: ignore[attr-defined]  # or it would remember each
         count, size = count + 1, size + entry.size
         if count > MOST_ENTRIES:
             raise Invalid(f"One upload may have {MOST_ENTRIES} files.", hint="Send it in parts.")

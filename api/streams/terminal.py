@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+from base64 import b64encode
 from contextlib import suppress
 from typing import Annotated
 from uuid import UUID
 
+import anyio.from_thread
 from fastapi import APIRouter, Query, WebSocket, WebSocketDisconnect
 from fastapi.concurrency import run_in_threadpool
 from sqlalchemy.exc import OperationalError
@@ -35,9 +37,16 @@ async def terminal(
     tty: bool = True,
     columns: Annotated[int, Query(ge=1, le=1000)] = 80,
     rows: Annotated[int, Query(ge=1, le=1000)] = 24,
+    split: bool = False,
 ) -> None:
     """Binary frames are bytes, both ways. Text frames to the server: `{"resize": [columns, rows]}`, `{"eof": true}`.
-    The last frame to the client is text: `{"exit_code": n}`."""
+    The last frame to the client is text: `{"exit_code": n}`. With `split`, and no terminal, what goes to standard error
+    comes as `{"stderr": base64}`."""
+
+    def aside(data: bytes) -> None:
+        """In turn with the other output: whoever reads that waits for it."""
+        anyio.from_thread.run(socket.send_text, json.dumps({"stderr": b64encode(data).decode()}))
+
     try:
         threads.check_room(socket.app)
         lease_id, found = await run_in_threadpool(authorised, socket, ref)
@@ -50,6 +59,7 @@ async def terminal(
                 columns=columns,
                 rows=rows,
                 environment=found.environment,
+                aside=aside if split and not tty else None,
             )
         )
     except LeasingError as error:

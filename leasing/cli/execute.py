@@ -42,7 +42,7 @@ def execute(
     with (
         client() as server,
         Terminal.open(
-            server, name, command or [], tty=interactive, columns=size.columns, rows=size.lines
+            server, name, command or [], tty=interactive, columns=size.columns, rows=size.lines, aside=_aside
         ) as terminal,
     ):
         with _raw(terminal) if interactive else contextlib.nullcontext():
@@ -51,6 +51,11 @@ def execute(
                 sys.stdout.buffer.write(data)
                 sys.stdout.buffer.flush()
         raise typer.Exit(terminal.exit_code)
+
+
+def _aside(data: bytes) -> None:
+    sys.stderr.buffer.write(data)
+    sys.stderr.buffer.flush()
 
 
 def _feed(terminal: Terminal) -> None:

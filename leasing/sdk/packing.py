@@ -74,7 +74,7 @@ def unpacked(pieces: Iterable[bytes], folder: Path, name: str, moved: Moved = la
     try:
         with tarfile.open(fileobj=source, mode="r|", bufsize=CHUNK) as tar:
             for entry in tar:
-                tar.members.clear()  # it would remember each
+                tar.members.clear()  # type: ignore[attr-defined]  # or it would remember each
                 parts = PurePosixPath(entry.name.lstrip("/")).parts
                 if ".." in parts:
                     raise Conflict(f"The container sent a file that leads elsewhere: {entry.name[:200]!r}.")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from base64 import b64decode
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Self
 
@@ -18,8 +19,11 @@ from leasing.sdk.transport import Transport, at
 class Terminal:
     """Bytes in, bytes out, and the exit code at the end."""
 
-    def __init__(self, socket: ClientConnection, url: str) -> None:
+    def __init__(
+        self, socket: ClientConnection, url: str, aside: Callable[[bytes], None] | None = None
+    ) -> None:
         self._socket = socket
+        self._aside = aside
         self._url = url
         self._ended = False
         self.exit_code = 255
@@ -36,14 +40,19 @@ class Terminal:
         tty: bool,
         columns: int = 80,
         rows: int = 24,
+        aside: Callable[[bytes], None] | None = None,
     ) -> Iterator[Self]:
-        """At a lease by id or name. Raises `Unavailable`; the platform's own refusal comes with `output`."""
+        """At a lease by id or name. Without a terminal, `aside` is given what goes to standard error.
+
+        Raises `Unavailable`; the platform's own refusal comes with `output`.
+        """
         wanted = [("tty", str(tty).lower()), ("columns", str(columns)), ("rows", str(rows))]
+        wanted += [("split", "true")] if aside is not None else []
         query = [*wanted, *(("command", word) for word in command)]
         unfit = "That is too long a command (at most 256 words), or no size for a terminal."
         socket = sockets.opened(transport, at("leases", lease, "terminal"), query, unfit=unfit)
         with socket:
-            yield cls(socket, transport.url)
+            yield cls(socket, transport.url, aside)
 
     def output(self) -> Iterator[bytes]:
         """What it prints, until it ends. Raises the platform's refusal; `Unavailable` when the connection breaks."""
@@ -53,6 +62,10 @@ class Terminal:
                     yield message
                     continue
                 said = json.loads(message)
+                if "stderr" in said:
+                    if self._aside is not None:
+                        self._aside(b64decode(said["stderr"]))
+                    continue
                 if (refused := sockets.refusal(said)) is not None:
                     raise refused
                 self._ended = True

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from urllib.parse import quote
+
 import httpx
 import pytest
 from playwright.sync_api import expect
@@ -44,7 +46,8 @@ def test_a_wrong_code_is_refused_in_a_sentence(visit: Visit) -> None:
 def test_who_is_not_signed_in_is_shown_where_to(stack: Stack, visit: Visit) -> None:
     tab = visit()
     for path in ("/", "/new", "/machines", "/leases/anything"):
-        expect(tab.open(path)).to_have_url(f"{stack.url}/signin")
+        wanted = f"?next={quote(path, safe='')}" if path != "/" else ""
+        expect(tab.open(path)).to_have_url(f"{stack.url}/signin{wanted}")
 
 
 def test_signing_out_ends_the_session_in_every_tab(stack: Stack, visit: Visit, api: httpx.Client) -> None:

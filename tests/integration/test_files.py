@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import tarfile
 from collections.abc import Iterator
-from pathlib import Path
 
 import httpx
 import pytest
@@ -13,19 +12,21 @@ import pytest
 from leasing.model import Signal
 from tests.support.api import Served, served, token
 from tests.support.cluster import Cluster
+from tests.support.postgres import TestDatabases
 
 PATH = {"path": "/workspace"}
 
 
-@pytest.fixture
-def cluster(database_url: str) -> Iterator[Cluster]:
-    with Cluster.opened(database_url) as made:
+@pytest.fixture(scope="module")
+def cluster(databases: TestDatabases) -> Iterator[Cluster]:
+    """One for all: each test has leases of its own."""
+    with databases.migrated() as url, Cluster.opened(url) as made:
         yield made
 
 
-@pytest.fixture
-def api(cluster: Cluster, tmp_path: Path) -> Iterator[Served]:
-    with served(cluster, tmp_path) as made:
+@pytest.fixture(scope="module")
+def api(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    with served(cluster, tmp_path_factory.mktemp("api")) as made:
         yield made
 
 
@@ -117,10 +118,11 @@ def test_refusals_say_why(cluster: Cluster, ada: httpx.Client, api: Served) -> N
 
 
 def test_more_than_may_be_sent_is_refused_while_it_comes(
-    cluster: Cluster, ada: httpx.Client, api: Served
+    cluster: Cluster, ada: httpx.Client, api: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lease = cluster.run()
-    api.app.state.limits = api.app.state.limits.model_copy(update={"upload_bytes": 1000})
+    small = api.app.state.limits.model_copy(update={"upload_bytes": 1000})
+    monkeypatch.setattr(api.app.state, "limits", small, raising=False)
     answer = ada.put(f"/leases/{lease.name}/files", params=PATH, content=packed(a=b"x" * 1001))
     assert answer.status_code == 422
     assert "1000 bytes" in answer.json()["detail"]

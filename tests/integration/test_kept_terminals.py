@@ -16,24 +16,26 @@ from leasing.model import Lease
 from leasing.states import Role
 from tests.support.api import Served, served, token
 from tests.support.cluster import Cluster
+from tests.support.postgres import TestDatabases
 from tests.support.stack import until
 
 
-@pytest.fixture
-def cluster(database_url: str) -> Iterator[Cluster]:
-    with Cluster.opened(database_url) as made:
+@pytest.fixture(scope="module")
+def cluster(databases: TestDatabases) -> Iterator[Cluster]:
+    """One for all: each test has leases of its own."""
+    with databases.migrated() as url, Cluster.opened(url) as made:
         yield made
 
 
-@pytest.fixture
-def api(cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Served]:
-    monkeypatch.setattr(access, "RECHECK_SECONDS", 0.05)
-    monkeypatch.setattr(kept, "SETTLES_SECONDS", 0.3)
-    with served(cluster, tmp_path) as made:
+@pytest.fixture(scope="module")
+def api(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    with pytest.MonkeyPatch.context() as patch, served(cluster, tmp_path_factory.mktemp("api")) as made:
+        patch.setattr(access, "RECHECK_SECONDS", 0.05)
+        patch.setattr(kept, "SETTLES_SECONDS", 0.3)
         yield made
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def secret(cluster: Cluster) -> str:
     return token(cluster, cluster.ada)
 
@@ -52,6 +54,13 @@ def said(shell: ClientConnection) -> Any:
     frame = shell.recv(10)
     assert isinstance(frame, str), frame
     return json.loads(frame)
+
+
+def printed(shell: ClientConnection) -> bytes:
+    """The next frame, which must be bytes."""
+    frame = shell.recv(10)
+    assert isinstance(frame, bytes), frame
+    return frame
 
 
 def opened(shell: ClientConnection) -> str:
@@ -75,12 +84,12 @@ def test_it_goes_on_where_it_was_after_a_reload(api: Served, cluster: Cluster, s
     process(api, terminal).write(b"meanwhile")
     with look(api, secret, lease, terminal, "columns=132&rows=43") as shell:
         assert said(shell) == {"terminal": terminal}
-        past = shell.recv(10)
+        past = printed(shell)
         assert said(shell) == {"ready": True}
         shell.send(b" and on")
         rest = b""
         while len(past + rest) < len(b"first meanwhile and on"):
-            rest += shell.recv(10)
+            rest += printed(shell)
         assert past + rest == b"first meanwhile and on"
         assert process(api, terminal).size == (132, 43)
         shell.send('{"eof": true}')
@@ -179,9 +188,9 @@ def test_one_may_have_so_many(
             opened(three)
 
 
-def test_a_stop_of_the_platform_is_said(api: Served, cluster: Cluster, secret: str) -> None:
+def test_a_stop_of_the_platform_is_said(cluster: Cluster, secret: str, tmp_path: Path) -> None:
     lease = cluster.run()
-    with look(api, secret, lease) as shell:
+    with served(cluster, tmp_path) as other, look(other, secret, lease) as shell:
         opened(shell)
-        assert api.stop(8)
+        assert other.stop(8)
         assert said(shell)["reason"] == "The platform is being restarted."

@@ -38,7 +38,8 @@ def test_a_tree_is_the_same_at_the_other_end(tmp_path: Path) -> None:
     (tree / ("long" * 40)).write_bytes(b"x" * 100_001)
     (tree / "deep" / "way").symlink_to("../run")
     os.mkfifo(tree / "pipe")
-    copied, moved = Copied(), []
+    copied = Copied()
+    moved: list[int] = []
     pieces = list(packed([(tree, "t")], copied, moved.append))
     assert (copied.files, copied.bytes) == (2, size_of([tree]))
     assert sum(moved) == copied.bytes

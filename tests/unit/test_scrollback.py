@@ -24,13 +24,13 @@ def test_one_piece_is_kept_however_large() -> None:
 
 def test_a_program_that_has_the_screen_has_it_again() -> None:
     printed = Scrollback(10)
-    assert not printed.full_screen
-    printed.add(FULL_SCREEN + b"an editor")
-    assert printed.full_screen
-    printed.add(b"0123456789")
-    assert printed.full_screen
+    had = [printed.full_screen]
+    for piece in (FULL_SCREEN + b"an editor", b"0123456789"):
+        printed.add(piece)
+        had.append(printed.full_screen)
     assert printed.whole() == FULL_SCREEN + b"0123456789"
     printed.add(BACK)
-    assert not printed.full_screen
+    had.append(printed.full_screen)
+    assert had == [False, True, True, False]
     printed.add(b"x" * 10)
     assert printed.whole() == b"x" * 10

@@ -103,7 +103,11 @@ def test_nothing_is_written_through_a_link_of_the_archive_s_own() -> None:
 
 
 def test_so_much_and_so_many_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
-    two = packed(lambda archive: [add(archive, name, b"12345") for name in "ab"] and None)
+    def fill(archive: tarfile.TarFile) -> None:
+        for name in "ab":
+            add(archive, name, b"12345")
+
+    two = packed(fill)
     assert len(through(two, most=10)) == 2
     with pytest.raises(Invalid, match="9 bytes"):
         through(two, most=9)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 import stat
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -16,7 +17,7 @@ from leasing.drivers.copying import MOST_ENTRIES, FileEntry, FileKind, Listing
 from leasing.drivers.docker.commands import NOT_EXECUTED
 from leasing.drivers.docker.connection import Connection
 from leasing.drivers.docker.errors import translated
-from leasing.drivers.docker.streams import CHUNK, Chunks, Streams
+from leasing.drivers.docker.streams import CHUNK, Chunks, ExecStream, Streams
 from leasing.errors import Conflict, ContainerGone, DriverError, NotAllowed, NotFound
 
 MISSING, CLOSED = 44, 45
@@ -25,7 +26,8 @@ LOOK = f"""
 stat -L -c '%f %s %Y %n' -- "$1" 2>/dev/null || stat -c '%f %s %Y %n' -- "$1" || exit {CLOSED}
 [ -d "$1" ] || exit 0
 cd -- "$1" || exit {CLOSED}
-find . -mindepth 1 -maxdepth 1 -exec stat -c '%f %s %Y %n' -- {{}} + || exit {CLOSED}
+[ -r . ] || exit {CLOSED}
+find . -mindepth 1 -maxdepth 1 -exec stat -c '%f %s %Y %n' -- {{}} +
 find . -mindepth 1 -maxdepth 1 -type l -exec sh -c 'for one; do [ -d "$one" ] && echo "d $one"; done; :' sh {{}} +
 exit 0
 """
@@ -34,6 +36,7 @@ LINE = re.compile(r"([0-9a-f]+) (\d+) (-?\d+) (.*)", re.DOTALL)
 BEGINS = re.compile(r"\n(?=[0-9a-f]+ \d+ -?\d+ \./|d \./)")
 """A name may hold a line's end itself."""
 MOST_BYTES = 4 * 2**20
+ENDS_TRIES, ENDS_SECONDS = 40, 0.05
 KINDS: dict[int, FileKind] = {stat.S_IFREG: "file", stat.S_IFDIR: "folder", stat.S_IFLNK: "link"}
 
 
@@ -46,7 +49,7 @@ class Copying(Streams):
             said = b""
             while len(said) < MOST_BYTES and (chunk := process.read()):
                 said += chunk
-            code = process.exit_code()
+            code = _ended(process) if len(said) < MOST_BYTES else 0
         finally:
             with contextlib.suppress(DriverError, OSError):
                 process.close()
@@ -59,7 +62,7 @@ class Copying(Streams):
                 "The image has no shell to look at its files with.",
                 hint="They can be copied all the same: lease cp NAME:PATH .",
             )
-        if code != 0 and len(said) < MOST_BYTES:
+        if code != 0:
             raise DriverError(
                 f"What is at {path} cannot be told now.", hint="Does the lease still run? lease ls"
             )
@@ -107,6 +110,16 @@ class CopiedOut(Chunks):
             with contextlib.suppress(OSError, AttributeError, docker.errors.DockerException):
                 self._stream.close()
         self._opened.close()
+
+
+def _ended(process: ExecStream) -> int | None:
+    """Its exit code: its output may end a moment before it does. None if it goes on all the same."""
+    for _ in range(ENDS_TRIES):
+        code = process.exit_code()
+        if code is not None:
+            return code
+        time.sleep(ENDS_SECONDS)
+    return None
 
 
 def _refused(path: str, said: str) -> Exception:
