@@ -19,7 +19,6 @@ from pathlib import Path
 import httpx
 import pytest
 
-import scheduler.jobs
 from api.streams import access
 from images import tools
 from images.catalogue import load
@@ -313,7 +312,7 @@ def test_a_refusal_says_why_and_has_its_exit_code(
     waiting = setting.cluster.ask()
     assert "has no container now" in run(LEASE, "ssh", waiting.name, "--", "true", code=1)
     setting.release(waiting)
-    monkeypatch.setattr(scheduler.jobs.tools, "reference", lambda: "leasing/nosuch:1")
+    monkeypatch.setattr(tools, "reference", lambda: "leasing/nosuch:1")
     bare = setting.leased("bare")
     said = run(LEASE, "ssh", "bare", "--", "true", code=255)
     assert "Suspend and resume it" in said
