@@ -18,7 +18,7 @@ HIGH_WATER = 256 * 1024
 """Bytes that wait to be taken before the application is held up."""
 AHEAD = 64 * 1024
 """Bytes that a caller may be ahead of what is asked of it; then nothing more is read."""
-LINGER_BYTES, LINGER_SECONDS = 1024 * 1024, 5.0
+LINGER_BYTES, LINGER_SECONDS, LINGER_TLS_SECONDS = 1024 * 1024, 5.0, 1.0
 """What may still come after the last answer: closing at once would take that answer from the caller's hands."""
 FLUSH_SECONDS = 30.0
 NEVER = float("inf")
@@ -318,8 +318,11 @@ class Caller(asyncio.Protocol):
         if gently and not self.transport.is_closing():
             self._lingering = LINGER_BYTES
             self._resume()
-            self.deadline = now + LINGER_SECONDS
-            if self.transport.can_write_eof():
+            shuts = (
+                self.transport.can_write_eof()
+            )  # TLS has no half-closed side: its caller waits for the end
+            self.deadline = now + (LINGER_SECONDS if shuts else LINGER_TLS_SECONDS)
+            if shuts:
                 self.transport.write_eof()
             return
         self._unsent = self.transport.get_write_buffer_size()
