@@ -22,6 +22,12 @@ WIDER = """() => [...document.querySelectorAll("html, body *")].filter((e) => {
 }).map((e) => e.outerHTML.slice(0, 120))"""
 """What reaches past the right edge, or must be scrolled sideways."""
 
+FITTED = """() => new Promise((done) => {
+    const frame = (left) => requestAnimationFrame(() => left ? frame(left - 1) : done());
+    frame(4);
+})"""
+"""A terminal fits itself to its window over some frames."""
+
 NAMED = (
     "a, button, input:not([type=hidden]), textarea, img, table, nav, section[id], meter, progress, [role=log]"
 )
@@ -67,6 +73,7 @@ def seen(chromium: Browser, shown: Gallery) -> dict[str, Seen]:
                 page.emulate_media(color_scheme=scheme)
                 texts[scheme] = page.evaluate(CONTRAST)
             page.set_viewport_size(PHONE)
+            page.evaluate(FITTED)
             wider = page.evaluate(WIDER)
             page.set_viewport_size(DESK)
             found[name] = Seen(

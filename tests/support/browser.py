@@ -47,7 +47,7 @@ CONTRAST = """() => {
     found.push([Math.round(100 * (more + 0.05) / (less + 0.05)) / 100, text.trim().slice(0, 40)]);
   };
   for (const element of document.body.querySelectorAll("*")) {
-    if (!element.checkVisibility() || element.closest("[disabled], datalist")) continue;
+    if (!element.checkVisibility({visibilityProperty: true}) || element.closest("[disabled], datalist")) continue;
     for (const node of element.childNodes)
       if (node.nodeType === Node.TEXT_NODE && node.data.trim()) judge(element, node.data);
     if (element.placeholder) judge(element, element.placeholder, "::placeholder");
