@@ -163,7 +163,7 @@ def peers(folder: Path, origin: int) -> Iterator[list[Contestant]]:
         add("nginx auth_request", asked, pid)
         if (program := _configurable(folder)) is not None:
             port, api = free_port(), free_port()
-            command = [
+            command: list[str | Path] = [
                 program, "--ip=127.0.0.1", f"--port={port}", "--api-ip=127.0.0.1", f"--api-port={api}",
                 f"--default-target=http://127.0.0.1:{origin}", "--log-level=error",
             ]  # fmt: skip
@@ -191,7 +191,7 @@ def _configurable(folder: Path) -> Path | None:
     """Jupyter's proxy, from npm; None where there is none."""
     if shutil.which("npm") is None:
         return None
-    quiet = [
+    quiet: list[str | Path] = [
         "npm",
         "install",
         "--silent",

@@ -17,7 +17,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import httpx
 import sqlalchemy as sa
@@ -171,7 +171,7 @@ def furnished(url: str, port: int) -> list[str]:
     return tokens
 
 
-def _multiply(session: Session, lease_id: object, owners: list[object]) -> None:
+def _multiply(session: Session, lease_id: UUID, owners: list[UUID]) -> None:
     """More leases like that one, each with its run, under names and owners of their own."""
     lease = dict(session.execute(sa.select(Lease.__table__).where(Lease.id == lease_id)).mappings().one())
     run = dict(session.execute(sa.select(Run.__table__).where(Run.lease_id == lease_id)).mappings().one())
@@ -180,9 +180,9 @@ def _multiply(session: Session, lease_id: object, owners: list[object]) -> None:
         lease | {"id": uuid4(), "name": f"lease-{number}", "owner_id": owners[number % USERS]}
         for number in range(1, LEASES)
     ]
-    session.execute(sa.insert(Lease.__table__), leases)
+    session.execute(sa.insert(Lease), leases)
     session.execute(
-        sa.insert(Run.__table__),
+        sa.insert(Run),
         [
             run | {"id": uuid4(), "lease_id": one["id"], "container_id": f"bench-{one['name']}"}
             for one in leases

@@ -164,16 +164,20 @@ backend {name}
   http-request set-dst-port var(txn.at),field(2,:)
   acl short res.hdr_val(content-length) lt {LONG}
   acl sized res.hdr(content-length) -m found
-  http-response set-var(txn.src) src if !short || !sized
-  http-response set-var(txn.port) src_port if !short || !sized
-  http-response track-sc2 var(txn.who),concat(|,txn.name),concat(|,txn.src),concat(|,txn.port) table streams \
-if !short || !sized
+  acl moved res.hdr(location) -m found
+  acl cookie res.hdr(set-cookie) -m found
+  # Most answers are short and need no change: nothing more is looked at.
+  http-response allow if sized short !moved !cookie
+  http-response set-var(txn.src) src
+  http-response set-var(txn.port) src_port
+  http-response track-sc2 var(txn.who),concat(|,txn.name),concat(|,txn.src),concat(|,txn.port) table streams
   http-response del-header ^({THEIRS})$ -m reg
 {_answered("" if root else "/l/%[var(txn.name)]")}\
   http-error status 502 content-type application/problem+json string {_problem(502, "bad_answer", BROKE_OFF)}
   http-error status 503 content-type application/problem+json lf-string {_problem(502, "no_answer", NOBODY)} \
 hdr X-Leasing-Refusal no_answer
   http-error status 504 content-type application/problem+json string {_problem(504, "too_slow", SILENT)}
+  http-after-response allow unless {{ res.hdr(x-leasing-refusal) -m found }}
   http-after-response set-status 502 if {{ res.hdr(x-leasing-refusal) no_answer }}
   http-after-response del-header X-Leasing-Refusal
   server app 0.0.0.0:0{" proto h2" if h2 else ""}
@@ -228,7 +232,6 @@ if {{ res.hdr(location) -m beg / }} !{{ res.hdr(location) -m beg // }} !ours_alr
   acl at_home res.hdr(location),field(3,/),strcmp(txn.here) eq 0
   http-response set-header Location %[res.hdr(location),regsub(^http://[^/]*,)] if absolute at_home
 {elsewhere}\
-  acl cookie res.hdr(set-cookie) -m found
   http-response replace-header Set-Cookie '(?i)^\\s*leasing[_!].*$' 'refused=; Max-Age=0' if cookie
   http-response replace-header Set-Cookie '(?i)^(.*?);\\s*domain=[^;]*(.*)$' '\\1\\2' if cookie
 {path}"""
