@@ -117,7 +117,7 @@ def setting(databases: TestDatabases, tmp_path_factory: pytest.TempPathFactory) 
 
 def streaming_from(driver: DockerDriver) -> Callable[..., None]:
     def prepare(app: object) -> None:
-        app.state.connect = lambda *_: driver  # type: ignore[attr-defined]
+        app.state.connect = lambda *_: driver  # type: ignore[attr-defined]  # FastAPI keeps what it is told
 
     return prepare
 
