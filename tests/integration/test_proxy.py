@@ -7,6 +7,8 @@ import os
 import signal
 import socket
 import ssl
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -21,7 +23,7 @@ import pytest
 
 from api.gateway.proxy.front import NOTHING
 from leasing.schema.endpoint import EndpointOptions
-from tests.support import fronts
+from tests.support import fronts, sources
 from tests.support.fronts import Fronted, curl, headers, target, view, visitor
 from tests.support.stack import until
 
@@ -265,3 +267,29 @@ def test_refusals_are_problems(front: Fronted) -> None:
     answer = front.call()
     assert answer.headers["content-type"] == "application/problem+json"
     assert set(json.loads(answer.text)) == {"type", "title", "status", "code", "detail"}
+
+
+def test_it_ends_with_its_gateway_however_that_ended_and_leaves_nothing_for_long(tmp_path: Path) -> None:
+    script = (
+        "import sys, time; from pathlib import Path; from tests.support import fronts\n"
+        "with fronts.opened(Path(sys.argv[1])) as made:\n"
+        "    print(made.pid, made.front.inner.parent, flush=True); time.sleep(60)"
+    )
+    gateway = subprocess.Popen(
+        [sys.executable, "-c", script, tmp_path], cwd=sources.ROOT, stdout=subprocess.PIPE, text=True
+    )
+    with gateway:
+        assert gateway.stdout is not None
+        pid, folder = gateway.stdout.readline().split()
+        assert _lives(pid)
+        gateway.kill()
+    until(lambda: not _lives(pid), seconds=5, what="the proxy's end")
+    with fronts.opened(tmp_path):
+        assert not Path(folder).exists()
+
+
+def _lives(pid: str) -> bool:
+    try:
+        return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+    except FileNotFoundError:
+        return False
