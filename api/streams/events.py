@@ -72,7 +72,9 @@ def all_events(
 async def _follow(request: Request, lease_id: UUID, after: int) -> AsyncIterator[bytes]:
     fanout = request.app.state.fanout
     async with fanout.follow(str(lease_id)) as woken:
-        while not fanout.closed and await run_in_threadpool(access.still_allowed, request, lease_id, Action.SEE):
+        while not fanout.closed and await run_in_threadpool(
+            access.still_allowed, request, lease_id, Action.SEE
+        ):
             woken.clear()
             found = await run_in_threadpool(_read, request.app.state.sessions, lease_id, after)
             for event in found:

@@ -32,7 +32,7 @@ class CoreSettings(BaseSettings):
     )
     gateway_domain: str | None = Field(
         default=None,
-        description="Endpoints are at `<lease>.<this domain>`, each its own origin; unset: all are one, at `/l/<lease>/`.",
+        description="Endpoints are at `<lease>.<this domain>`, each its own origin; unset: `/l/<lease>/`, all on one.",
     )
     public_host: str | None = Field(
         default=None, description="Host name people reach this machine by; unset: the listen address."

@@ -15,8 +15,8 @@ class GatewaySettings(BaseSettings):
 
     plane: Literal["builtin", "haproxy"] = Field(
         default="builtin",
-        description="What carries the bytes: our own code, with nothing to install; or HAProxy in front of it, which is "
-        "several times as fast and speaks HTTP/2 and gRPC.",
+        description="What carries the bytes: our own code, with nothing to install; or HAProxy in front of it, which "
+        "is several times as fast and speaks HTTP/2 and gRPC.",
     )
     proxy_threads: int = Field(default=0, ge=0, le=64, description="HAProxy's threads; 0: one a core.")
     connect_seconds: float = Field(
@@ -53,7 +53,9 @@ class GatewaySettings(BaseSettings):
         "together: `redis://HOST:6379/0`, or `rediss://` over TLS; empty: each gateway's own memory.",
     )
     cache_bytes: int = Field(
-        default=256 * 1024**2, ge=0, description="Memory for such answers; a Redis server has its own `maxmemory`."
+        default=256 * 1024**2,
+        ge=0,
+        description="Memory for such answers; a Redis server has its own `maxmemory`.",
     )
     cache_entry_bytes: int = Field(default=4 * 1024**2, ge=0, description="A longer answer is not kept.")
     cache_body_bytes: int = Field(

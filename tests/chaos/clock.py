@@ -42,9 +42,11 @@ class ClockedAccount(Account):
 
     clock: Clock
 
-    def start(self, command: Sequence[str | Path], output: IO[bytes]) -> subprocess.Popen[bytes]:
+    def start(
+        self, command: Sequence[str | Path], output: IO[bytes] | None, *, pass_fds: Sequence[int] = ()
+    ) -> subprocess.Popen[bytes]:
         preload = ("env", f"LD_PRELOAD={self.clock.library}", f"FAKE_CLOCK={self.clock.file}")
-        return super().start([*preload, *command], output)
+        return super().start([*preload, *command], output, pass_fds=pass_fds)
 
 
 def put_under(server: OwnPostgres, clock: Clock) -> None:

@@ -211,7 +211,9 @@ def test_a_revocation_is_in_force_with_its_answer(gate: tuple[Gate, Served]) -> 
             assert (answer.headers[HEADER], called.status_code) == ("yes", status), called.text
 
         def let_in(secret: str) -> None:
-            took("DELETE", f"/tokens/{took('POST', '/tokens', label='x').json()['id']}")  # all before it is in force
+            took(
+                "DELETE", f"/tokens/{took('POST', '/tokens', label='x').json()['id']}"
+            )  # all before it is in force
             assert gateway.call(token=secret).status_code == 200
 
         took("POST", "/leases/app/share")
