@@ -49,7 +49,7 @@ def observe(session: Session, observations: Iterable[Observation], *, now: datet
         sa.func.unnest(
             sa.literal([one.lease_id for one in taken], ARRAY(sa.Uuid())),
             sa.literal([one.kind.value for one in taken], ARRAY(sa.Text())),
-            sa.literal([one.value for one in taken], ARRAY(sa.Double())),
+            sa.literal([float(one.value) for one in taken], ARRAY(sa.Double())),
             sa.literal([one.value >= limits[one.lease_id][one.kind] for one in taken], ARRAY(sa.Boolean())),
         )
         .table_valued(

@@ -283,7 +283,7 @@ def test_it_ends_with_its_gateway_however_that_ended_and_leaves_nothing_for_long
         pid, folder = gateway.stdout.readline().split()
         assert _lives(pid)
         gateway.kill()
-    until(lambda: not _lives(pid), seconds=5, what="the proxy's end")
+    until(lambda: not _lives(pid), what="the proxy's end")
     with fronts.opened(tmp_path):
         assert not Path(folder).exists()
 
