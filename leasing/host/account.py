@@ -53,15 +53,20 @@ class Account:
         )
 
     def start(
-        self, command: Sequence[str | Path], output: IO[bytes] | None, *, pass_fds: Sequence[int] = ()
+        self,
+        command: Sequence[str | Path],
+        output: IO[bytes] | None,
+        *,
+        pass_fds: Sequence[int] = (),
+        parting: str = "INT",
     ) -> subprocess.Popen[bytes]:
-        """Starts a server that gets SIGINT as soon as the calling *thread* ends, however that ends.
+        """Starts a server that gets the signal `parting` as soon as the calling *thread* ends, however that ends.
 
         A session of its own keeps a Ctrl-C at our terminal from reaching it: we decide in which order things stop.
         Without an `output` it writes where we do. Of our open files it inherits `pass_fds` only.
         """
         return subprocess.Popen(
-            ["setpriv", "--pdeathsig", "INT", *(str(part) for part in command)],
+            ["setpriv", "--pdeathsig", parting, *(str(part) for part in command)],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,

@@ -43,10 +43,15 @@ class ClockedAccount(Account):
     clock: Clock
 
     def start(
-        self, command: Sequence[str | Path], output: IO[bytes] | None, *, pass_fds: Sequence[int] = ()
+        self,
+        command: Sequence[str | Path],
+        output: IO[bytes] | None,
+        *,
+        pass_fds: Sequence[int] = (),
+        parting: str = "INT",
     ) -> subprocess.Popen[bytes]:
         preload = ("env", f"LD_PRELOAD={self.clock.library}", f"FAKE_CLOCK={self.clock.file}")
-        return super().start([*preload, *command], output, pass_fds=pass_fds)
+        return super().start([*preload, *command], output, pass_fds=pass_fds, parting=parting)
 
 
 def put_under(server: OwnPostgres, clock: Clock) -> None:

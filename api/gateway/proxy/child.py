@@ -95,7 +95,10 @@ class Child:
         configuration = self._folder.write(CONFIGURATION, render(self._plan))
         os.set_inheritable(self._plan.descriptor, True)
         self._process = self._account.start(
-            [self._program, "-db", "-q", "-f", configuration], None, pass_fds=(self._plan.descriptor,)
+            [self._program, "-db", "-q", "-f", configuration],
+            None,
+            pass_fds=(self._plan.descriptor,),
+            parting="TERM",  # it leaves SIGINT ignored where a shell's background job began so
         )
         deadline = time.monotonic() + START_SECONDS
         while not self._answers():
