@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Iterator
+from contextlib import suppress
 
 import httpx
 import pytest
 from playwright.sync_api import Browser, expect
+from playwright.sync_api import Error as PlaywrightError
 
 from api.gateway.entering import COOKIE
 from images.catalogue import load
@@ -77,10 +79,16 @@ def test_a_notebook_computes(gate: Open, chromium: Browser, base: str) -> None:
         expect(cell).to_be_focused()
         page.keyboard.type("6 * 7")
         expect(cell).to_have_text("6 * 7")
-        cell.press("Shift+Enter")
-        expect(page.locator(".jp-OutputArea-output").get_by_text("42", exact=True)).to_be_visible(
-            timeout=45_000
-        )
+        computed = page.locator(".jp-OutputArea-output").get_by_text("42", exact=True)
+        for _ in range(
+            3
+        ):  # JupyterLab forgets what is run while its kernel still connects, whatever it shows
+            cell.click()
+            cell.press("Shift+Enter")
+            with suppress(PlaywrightError):
+                computed.wait_for(timeout=15_000)
+                break
+        expect(computed).to_be_visible()
         elsewhere = [one for one in asked if not one.startswith((url, "data:", "blob:"))]
         assert not elsewhere, "its pages find their way below the prefix by themselves"
         assert sockets

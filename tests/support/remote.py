@@ -76,6 +76,7 @@ class Machine:
         """One in a terminal of 100 columns and 30 rows."""
         pid, screen = pty.fork()
         if pid == 0:
+            signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup it would outlive its terminal
             os.execvpe(command[0], command, self.environment)
         fcntl.ioctl(screen, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 100, 0, 0))
         try:
