@@ -93,7 +93,7 @@ class Setting:
         """What happens in the block is."""
         before = self.last_done(lease)
         yield
-        until(lambda: self.last_done(lease) != before, what="activity", every=0.2, seconds=20)
+        until(lambda: self.last_done(lease) != before, what="activity", every=0.2, seconds=60)
 
     def is_quiet(self, lease: Lease, seconds: float) -> bool:
         before = self.last_done(lease)
