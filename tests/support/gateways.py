@@ -35,7 +35,7 @@ class Application:
 
     answer: Answer = hello
     seen: list[bytes] = field(default_factory=list)
-    """Each request, head and body."""
+    """Each request, head and body, but the gateway's own question whether kernels work there."""
     open: list[socket.socket] = field(default_factory=list)
     port: int = 0
     """Where; 0: anywhere."""
@@ -72,7 +72,8 @@ class Application:
                         body += reader.read(size)
                         reader.readline()
                     reader.readline()
-                self.seen.append(head + body)
+                if b"?no_track_activity=1" not in head.partition(b"\r\n")[0]:
+                    self.seen.append(head + body)
                 for part in self.answer(head):
                     if part:
                         taken.sendall(part)
