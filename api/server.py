@@ -13,7 +13,7 @@ from fastapi import FastAPI
 from sqlalchemy.exc import OperationalError
 
 from api import background, certificate
-from leasing.database import Sessions, now
+from leasing.database import Sessions
 from leasing.service import parts
 from leasing.settings.core import CoreSettings
 
@@ -68,14 +68,10 @@ def beat(
 
     `part_id`: its id, if it is known beforehand.
     """
-    joined = False
     while not stop.is_set():
         try:
             with sessions.begin() as session:
-                if part_id is None or not joined:
-                    part_id, joined = parts.join(session, role, part_id), True
-                else:
-                    parts.beat(session, part_id, now=now(session))
+                part_id = parts.join(session, role, part_id)
             each()
         except OperationalError:
             log.info("no heartbeat, the database is away role=%s at=%d", role, time.time())

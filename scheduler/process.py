@@ -106,8 +106,9 @@ class Scheduler:
         images_of = Images(logins)
         kept_ready = WarmSettings()
         self._keeper = Keeper(
-            self._sessions, images_of, self._installation, kept_ready, settings, docker, Foreseen(kept_ready)
-        )
+            self._sessions, images_of, self._installation, self._part, kept_ready, settings, docker,
+            Foreseen(kept_ready),
+        )  # fmt: skip
         self._workers = Workers(
             self._sessions,
             Starter(self._sessions, self._fleet, images_of, settings, docker),
@@ -336,7 +337,7 @@ class Scheduler:
 
     def _beat(self) -> None:
         with self._sessions.begin() as session:
-            parts.beat(session, self._part, now=now(session))
+            parts.join(session, ROLE, self._part)
 
     def _make_room(self) -> None:
         for node_id, facts in list(self._answered.items()):

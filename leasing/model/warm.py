@@ -33,6 +33,8 @@ class Warm(Base):
     """Of one that is bound to a device in advance."""
     cpus_millis: Mapped[int] = mapped_column(server_default="0")
     memory_bytes: Mapped[Bytes] = mapped_column(server_default="0")
+    maker_id: Mapped[UUID | None] = mapped_column(ForeignKey("part.id", ondelete="SET NULL"))
+    """The scheduler that makes it, or did."""
     container_id: Mapped[str | None]
     address: Mapped[str | None]
     epoch: Mapped[str | None]

@@ -15,6 +15,8 @@ from leasing.model import Part
 
 BEAT_SECONDS = 5.0
 """How often a process says that it lives."""
+SILENT_SECONDS = 3 * BEAT_SECONDS
+"""One that was not heard for so long is taken for dead by whoever would go on with its work."""
 
 # The disk is not waited for: what a crash of the server forgets is said anew.
 CONFIRM = sa.text("""
@@ -25,15 +27,13 @@ CONFIRM = sa.text("""
 
 
 def join(session: Session, role: str, part_id: UUID | None = None) -> UUID:
-    """Register this process; its id for `beat`, which may be chosen beforehand. Idempotent."""
+    """Say that this process lives; its id, with which to say so again and again.
+
+    Also where the row is gone, as after a backup was restored or the clock jumped.
+    """
     own = insert(Part).values(id=part_id or uuid4(), role=role, host=socket.gethostname(), pid=os.getpid())
     again = own.on_conflict_do_update(index_elements=[Part.id], set_={"seen_at": sa.func.now()})
     return session.execute(again.returning(Part.id)).scalar_one()
-
-
-def beat(session: Session, part_id: UUID, *, now: datetime) -> None:
-    """Say that the process lives."""
-    session.execute(sa.update(Part).where(Part.id == part_id).values(seen_at=now))
 
 
 def confirm(session: Session, part_id: UUID, role: str, snapshot: str) -> None:
@@ -52,6 +52,12 @@ def alive(session: Session, role: str, *, within: timedelta, now: datetime) -> b
     return session.execute(
         sa.select(sa.exists().where(Part.role == role, Part.seen_at > now - within))
     ).scalar_one()
+
+
+def living(session: Session) -> set[UUID]:
+    """Those that were heard lately."""
+    heard = Part.seen_at > sa.func.now() - timedelta(seconds=SILENT_SECONDS)
+    return set(session.execute(sa.select(Part.id).where(heard)).scalars())
 
 
 def prune(session: Session, *, now: datetime) -> None:

@@ -24,6 +24,7 @@ from leasing.drivers.protocol import LABEL_INSTALLATION, LABEL_ROLE, Container, 
 from leasing.drivers.spec import SANDBOX, WarmFacts
 from leasing.errors import DriverError, EngineDown, HostError
 from leasing.model import Warm
+from leasing.service import parts
 from leasing.settings.docker import DockerSettings
 from leasing.settings.scheduler import SchedulerSettings
 from leasing.settings.warm import WarmSettings
@@ -33,8 +34,6 @@ from scheduler.reconcile.foreseen import Foreseen
 from scheduler.reconcile.wanted import Wanted, merged, wanted
 
 log = logging.getLogger(__name__)
-MAKING_SECONDS = 120
-"""Whoever makes one and is silent for so long has died of it, or its engine has."""
 PRESENT = (WarmState.MAKING, WarmState.READY)
 
 BUSY = sa.text("SELECT EXISTS (SELECT FROM lease WHERE state IN ('placed', 'starting'))")
@@ -49,8 +48,8 @@ SPEND = sa.text("""
 """)
 TURN = sa.text("SELECT pg_advisory_xact_lock(hashtextextended('leasing-warm-' || CAST(:node AS text), 0))")
 MAKE = sa.text("""
-    INSERT INTO warm (node_id, role, image, cpus_millis, memory_bytes, device_id, epoch)
-    SELECT :node, :role, :image, :cpus_millis, :memory_bytes, :device, :epoch
+    INSERT INTO warm (node_id, role, image, cpus_millis, memory_bytes, device_id, epoch, maker_id)
+    SELECT :node, :role, :image, :cpus_millis, :memory_bytes, :device, :epoch, :maker
     WHERE :count > (
         SELECT count(*) FROM warm
         WHERE node_id = :node AND role = :role AND state IN ('making', 'ready') AND image IS NOT DISTINCT FROM :image
@@ -67,11 +66,13 @@ READY = sa.text("""
 
 @dataclass(frozen=True)
 class Keeper:
-    """Keeps one node's pools at a call."""
+    """Keeps one node's pools at a call; one call at a time."""
 
     sessions: Sessions
     images: Images
     installation: str
+    part: UUID
+    """The scheduler that this belongs to, by its heartbeat."""
     settings: WarmSettings
     scheduler: SchedulerSettings
     docker: DockerSettings
@@ -104,6 +105,8 @@ class Keeper:
         """What is not as it should be, is too old, or is more than is wanted, is spent."""
         with self.sessions() as session:
             moment = now(session)
+            # what this scheduler was making it has given up, or another pass would not begin
+            makers = parts.living(session) - {self.part}
             # before the engine is asked: whatever is ready by now runs there by now
             rows = list(
                 session.execute(
@@ -121,7 +124,7 @@ class Keeper:
         spent = []
         for row in rows:
             key = (row.role, row.image, row.cpus_millis, row.memory_bytes, row.device_id is not None)
-            if self._unfit(row, moment, epoch, running, present) or left.get(key, 0) <= 0:
+            if self._unfit(row, moment, makers, epoch, running, present) or left.get(key, 0) <= 0:
                 spent.append(row.id)
             else:
                 left[key] -= 1
@@ -133,6 +136,7 @@ class Keeper:
         self,
         row: Warm,
         moment: datetime,
+        makers: set[UUID],
         epoch: str | None,
         running: set[str],
         present: dict[str, str | None],
@@ -140,7 +144,7 @@ class Keeper:
         if row.epoch != epoch:
             return True
         if row.state == WarmState.MAKING:
-            return row.created_at < moment - timedelta(seconds=MAKING_SECONDS)
+            return row.maker_id not in makers
         if row.container_id not in running:
             return True
         if row.role == WarmRole.SANDBOX:
@@ -183,6 +187,7 @@ class Keeper:
                     {
                         "node": node_id, "role": wish.role.value, "image": wish.image, "count": wish.count,
                         "cpus_millis": wish.cpus_millis, "memory_bytes": wish.memory_bytes, "epoch": epoch,
+                        "maker": self.part,
                         "device": device.id if device else None, "bound": wish.bound,
                     },
                 ).scalar_one_or_none()  # fmt: skip

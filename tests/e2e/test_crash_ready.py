@@ -11,7 +11,8 @@ import sqlalchemy as sa
 
 from leasing import names
 from leasing.database import now
-from leasing.model import Event, Lease, Run, Warm, WarmPool
+from leasing.model import Event, Lease, Part, Run, Warm, WarmPool
+from leasing.service import parts
 from leasing.settings.docker import DockerSettings
 from leasing.settings.scheduler import SchedulerSettings
 from leasing.settings.warm import WarmSettings
@@ -19,7 +20,7 @@ from leasing.states import LeaseState
 from scheduler.provision import Images
 from scheduler.reconcile.foreseen import Foreseen
 from scheduler.reconcile.orphans import Orphans
-from scheduler.reconcile.warm import MAKING_SECONDS, Keeper
+from scheduler.reconcile.warm import Keeper
 from tests.support.cluster import Cluster, on_docker
 from tests.support.crashing import killed_around
 from tests.support.images import BUSYBOX
@@ -37,18 +38,20 @@ def cluster(database_url: str) -> Iterator[Cluster]:
 
 
 def killed_keeping(cluster: Cluster, method: str, when: str, *, sandboxes: int) -> None:
-    """It was killed there; what it was making is as old, too, as a successor would wait for."""
+    """It was killed there, so long ago that a successor takes it for dead."""
     killed_around(cluster, method, when, warm_sandboxes=sandboxes)
     with cluster.sessions.begin() as session:
-        long_ago = now(session) - timedelta(seconds=MAKING_SECONDS + 1)
-        session.execute(sa.update(Warm).where(Warm.state == "making").values(created_at=long_ago))
+        long_ago = now(session) - timedelta(seconds=parts.SILENT_SECONDS + 1)
+        session.execute(sa.update(Part).values(seen_at=long_ago))
 
 
 def keep(cluster: Cluster, sandboxes: int) -> None:
     asked = WarmSettings(sandboxes=sandboxes)
+    with cluster.sessions.begin() as session:
+        part = parts.join(session, "scheduler")
     keeper = Keeper(
-        cluster.sessions, Images(lambda _: None), cluster.installation, asked, cluster.settings, DockerSettings(),
-        Foreseen(asked),
+        cluster.sessions, Images(lambda _: None), cluster.installation, part, asked, cluster.settings,
+        DockerSettings(), Foreseen(asked),
     )  # fmt: skip
     engine = cluster.fleet.engine(cluster.node_id)
     keeper.run_once(engine, cluster.node_id, engine.probe())

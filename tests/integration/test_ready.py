@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -15,8 +15,8 @@ from sqlalchemy.orm import Session
 from images.catalogue import load
 from leasing import names
 from leasing.errors import DriverError, EngineDown
-from leasing.model import Lease, Node, Run, Warm, WarmPool
-from leasing.service import transitions
+from leasing.model import Lease, Node, Part, Run, Warm, WarmPool
+from leasing.service import parts, transitions
 from leasing.settings.docker import DockerSettings
 from leasing.settings.warm import WarmSettings
 from leasing.states import Cause, LeaseState, NodeIntent
@@ -51,8 +51,10 @@ def keep(cluster: Cluster, *, sandboxes: int = 0, **settings: Any) -> int:
 
 def keeper(cluster: Cluster, **settings: Any) -> Keeper:
     asked = WarmSettings(**settings)
+    with cluster.sessions.begin() as session:
+        part = parts.join(session, "scheduler")
     return Keeper(
-        cluster.sessions, Images(lambda _: None), cluster.installation, asked, cluster.settings,
+        cluster.sessions, Images(lambda _: None), cluster.installation, part, asked, cluster.settings,
         DockerSettings(), Foreseen(asked),
     )  # fmt: skip
 
@@ -301,6 +303,30 @@ def test_what_an_engine_that_is_away_was_to_make_is_made_later(cluster: Cluster)
         keeper(cluster, sandboxes=1).run_once(cluster.driver, cluster.node_id, facts)
     cluster.driver.knobs.down = False
     assert keep(cluster, sandboxes=1) == 1
+
+
+@pytest.mark.parametrize("silent", [False, True], ids=["lives", "silent"])
+def test_what_another_scheduler_makes_is_its_own_until_it_is_silent(cluster: Cluster, silent: bool) -> None:
+    keep(cluster, sandboxes=1)
+    with cluster.sessions.begin() as session:
+        session.execute(sa.update(Warm).values(state="making", container_id=None))
+        if silent:
+            session.execute(sa.update(Part).values(seen_at=sa.func.now() - timedelta(seconds=16)))
+    before = named(cluster)
+    assert keep(cluster, sandboxes=1) == silent
+    assert (named(cluster) == before) is not silent
+    assert len(named(cluster)) == 1
+
+
+def test_what_a_pass_could_not_finish_goes_with_the_next(cluster: Cluster) -> None:
+    one = keeper(cluster, sandboxes=1)
+    one.run_once(cluster.driver, cluster.node_id, cluster.driver.probe())
+    before = named(cluster)
+    with cluster.sessions.begin() as session:  # as where the database went away before it could be told
+        session.execute(sa.update(Warm).values(state="making", container_id=None))
+    assert one.run_once(cluster.driver, cluster.node_id, cluster.driver.probe()) == 1
+    assert len(named(cluster)) == 1
+    assert named(cluster).isdisjoint(before)
 
 
 def test_the_forecast_keeps_warm_what_is_asked_for_at_this_hour(cluster: Cluster) -> None:

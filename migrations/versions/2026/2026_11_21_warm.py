@@ -23,6 +23,7 @@ def upgrade() -> None:
         sa.Column("device_id", sa.Uuid(), nullable=True),
         sa.Column("cpus_millis", sa.Integer(), server_default="0", nullable=False),
         sa.Column("memory_bytes", sa.BigInteger(), server_default="0", nullable=False),
+        sa.Column("maker_id", sa.Uuid(), nullable=True),
         sa.Column("container_id", sa.Text(), nullable=True),
         sa.Column("address", sa.Text(), nullable=True),
         sa.Column("epoch", sa.Text(), nullable=True),
@@ -33,6 +34,9 @@ def upgrade() -> None:
         sa.CheckConstraint("state IN ('making', 'ready', 'taken', 'spent')", name=op.f("ck_warm_state")),
         sa.ForeignKeyConstraint(
             ["device_id"], ["device.id"], name=op.f("fk_warm_device_id_device"), ondelete="CASCADE"
+        ),
+        sa.ForeignKeyConstraint(
+            ["maker_id"], ["part.id"], name=op.f("fk_warm_maker_id_part"), ondelete="SET NULL"
         ),
         sa.ForeignKeyConstraint(
             ["node_id"], ["node.id"], name=op.f("fk_warm_node_id_node"), ondelete="CASCADE"
