@@ -23,6 +23,7 @@ from leasing.model import Lease, Run, Signal, Token, TokenKind, Traffic, User
 from leasing.service import people, tickets
 from leasing.settings.core import CoreSettings
 from leasing.settings.gateway import GatewaySettings
+from tests.support.applications import serving
 from tests.support.cluster import Cluster, user
 from tests.support.stack import free_port, until
 
@@ -33,24 +34,10 @@ TOKEN = "application's own"
 class Upstream:
     """A real application on loopback that remembers what reached it."""
 
-    port: int = field(default_factory=free_port)
+    port: int = 0
     seen: list[tuple[str, str, dict[str, str], bytes]] = field(default_factory=list)
 
-    def start(self) -> None:
-        ready = threading.Event()
-        threading.Thread(target=lambda: asyncio.run(self._serve(ready)), daemon=True).start()
-        assert ready.wait(10)
-
-    async def _serve(self, ready: threading.Event) -> None:
-        app = web.Application(client_max_size=0)
-        app.router.add_route("*", "/{tail:.*}", self._answer)
-        runner = web.AppRunner(app)
-        await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", self.port).start()
-        ready.set()
-        await asyncio.sleep(600)
-
-    async def _answer(self, request: web.Request) -> web.StreamResponse:
+    async def answer(self, request: web.Request) -> web.StreamResponse:
         if request.headers.get("Upgrade", "").lower() == "websocket":
             socket_ = web.WebSocketResponse(protocols=["chat"])
             await socket_.prepare(request)
@@ -61,7 +48,8 @@ class Upstream:
                     await socket_.send_bytes(message.data)
             return socket_
         body = await request.read()
-        self.seen.append((request.method, request.raw_path, dict(request.headers), body))
+        if "no_track_activity" not in request.query:  # what the gateway itself asks
+            self.seen.append((request.method, request.raw_path, dict(request.headers), body))
         if request.path.endswith("/stream"):
             response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
             await response.prepare(request)
@@ -96,30 +84,34 @@ class Gate:
 
 @pytest.fixture
 def gate(database_url: str) -> Iterator[Gate]:
-    cluster = Cluster.make(database_url)
     upstream = Upstream()
-    upstream.start()
-    lease = cluster.run(name="app", port=upstream.port)
-    with cluster.sessions.begin() as session:
-        session.execute(sa.update(Run).values(address="127.0.0.1"))
-        _, token = people.issue(session, cluster.ada.user_id, TokenKind.API, "test", expires_at=None)
-    settings = CoreSettings(gateway_port=free_port())
-    stop = threading.Event()
-    thread = threading.Thread(
-        target=server.run,
-        args=(settings, GatewaySettings(flush_seconds=0.2, poll_seconds=0.5)),
-        kwargs={"sessions": cluster.sessions, "url": cluster.url, "networks": ["127.0.0.0/8"], "stop": stop},
-    )
-    thread.start()
-    made = Gate(settings.gateway_url, settings.gateway_port, cluster, lease, token, upstream)
-    until(lambda: _status(made) == 200, what="the gateway")
-    upstream.seen.clear()
-    yield made
-    stop.set()
-    thread.join(20)
-    assert not thread.is_alive()
-    cluster.fleet.close()
-    cluster.sessions.kw["bind"].dispose()
+    with serving(upstream.answer) as upstream.port, Cluster.opened(database_url) as cluster:
+        lease = cluster.run(name="app", port=upstream.port)
+        with cluster.sessions.begin() as session:
+            session.execute(sa.update(Run).values(address="127.0.0.1"))
+            _, token = people.issue(session, cluster.ada.user_id, TokenKind.API, "test", expires_at=None)
+        settings = CoreSettings(gateway_port=free_port())
+        stop = threading.Event()
+        thread = threading.Thread(
+            target=server.run,
+            args=(settings, GatewaySettings(flush_seconds=0.2, poll_seconds=0.5)),
+            kwargs={
+                "sessions": cluster.sessions,
+                "url": cluster.url,
+                "networks": ["127.0.0.0/8"],
+                "stop": stop,
+            },
+        )
+        thread.start()
+        made = Gate(settings.gateway_url, settings.gateway_port, cluster, lease, token, upstream)
+        try:
+            until(lambda: _status(made) == 200, what="the gateway")
+            upstream.seen.clear()
+            yield made
+        finally:
+            stop.set()
+            thread.join(20)
+            assert not thread.is_alive()
 
 
 def _status(gate: Gate) -> int:

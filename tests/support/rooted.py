@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from aiohttp import WSMsgType, web
+
+from tests.support.applications import serving
 
 PAGE = """<!doctype html><html lang="en"><title>waits</title><link rel="icon" href="/static/icon.svg">
 <link rel="stylesheet" href="/static/look.css"><h1>Rooted</h1><a href="/next">next</a>
@@ -40,7 +40,6 @@ class Rooted:
 
     port: int = 0
     seen: list[tuple[str, dict[str, str]]] = field(default_factory=list)
-    loop: asyncio.AbstractEventLoop | None = None
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         self.seen.append((request.raw_path, dict(request.headers)))
@@ -68,28 +67,5 @@ class Rooted:
 @contextmanager
 def rooted() -> Iterator[Rooted]:
     made = Rooted()
-    ready = threading.Event()
-    stop = asyncio.Event()
-
-    async def serve() -> None:
-        app = web.Application(client_max_size=0)
-        app.router.add_route("*", "/{tail:.*}", made.answer)
-        runner = web.AppRunner(app, shutdown_timeout=0.1)
-        await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", 0)
-        await site.start()
-        made.port = runner.addresses[0][1]
-        made.loop = asyncio.get_running_loop()
-        ready.set()
-        await stop.wait()
-        await runner.cleanup()
-
-    thread = threading.Thread(target=lambda: asyncio.run(serve()))
-    thread.start()
-    assert ready.wait(10), "the application did not start"
-    try:
+    with serving(made.answer) as made.port:
         yield made
-    finally:
-        assert made.loop is not None
-        made.loop.call_soon_threadsafe(stop.set)
-        thread.join(10)

@@ -10,14 +10,11 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 
-import docker
-from docker.types.daemon import CancellableStream
-
 from leasing.drivers.copying import MOST_ENTRIES, FileEntry, FileKind, Listing
+from leasing.drivers.docker.archives import Archive
 from leasing.drivers.docker.commands import NOT_EXECUTED
-from leasing.drivers.docker.connection import Connection
 from leasing.drivers.docker.errors import translated
-from leasing.drivers.docker.streams import CHUNK, Chunks, ExecStream, Streams
+from leasing.drivers.docker.streams import ExecStream, Streams
 from leasing.errors import Conflict, ContainerGone, DriverError, NotAllowed, NotFound
 
 MISSING, CLOSED = 44, 45
@@ -68,8 +65,8 @@ class Copying(Streams):
             )
         return _listing(path, said)
 
-    def copy_out(self, container_id: str, path: str) -> CopiedOut:
-        return CopiedOut(self._connection, container_id, path)
+    def copy_out(self, container_id: str, path: str) -> Archive:
+        return Archive(self._connection, container_id, path, lambda said: _refused(path, said))
 
     def copy_in(self, container_id: str, path: str, archive: Iterator[bytes]) -> None:
         with self._connection.fresh() as client:
@@ -81,35 +78,6 @@ class Copying(Streams):
             )
             if not answer.ok:
                 raise _refused(path, answer.text)
-
-
-class CopiedOut(Chunks):
-    """A container's files as a tar; iterated once, nothing of it held in memory."""
-
-    def __init__(self, connection: Connection, container_id: str, path: str) -> None:
-        self._connection = connection
-        self._opened = contextlib.ExitStack()
-        try:
-            client = self._opened.enter_context(connection.fresh())
-            answer = client.get(
-                f"{client.base_url}/v{client.api_version}/containers/{container_id}/archive",
-                params={"path": path},
-                stream=True,
-                timeout=client.timeout,
-            )
-            if not answer.ok:
-                raise _refused(path, answer.text)
-            self._stream = CancellableStream(answer.iter_content(CHUNK, decode_unicode=False), answer)
-        except BaseException:
-            self.close()
-            raise
-
-    def close(self) -> None:
-        """End it, whichever thread is waiting for more."""
-        if hasattr(self, "_stream"):
-            with contextlib.suppress(OSError, AttributeError, docker.errors.DockerException):
-                self._stream.close()
-        self._opened.close()
 
 
 def _ended(process: ExecStream) -> int | None:

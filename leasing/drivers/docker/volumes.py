@@ -13,15 +13,13 @@ from typing import Any
 
 import docker
 from docker.errors import APIError, ImageNotFound, NotFound
-from docker.types import CancellableStream
 from docker.types import Mount as DockerMount
 
 from leasing.drivers.docker import loops
+from leasing.drivers.docker.archives import Archive
 from leasing.drivers.docker.connection import Connection
-from leasing.drivers.docker.errors import translated
 from leasing.drivers.docker.images import inspect
 from leasing.drivers.docker.loops import LINKS, Loops
-from leasing.drivers.docker.streams import Chunks
 from leasing.drivers.protocol import BUILDER, LABEL_INSTALLATION, LABEL_ROLE
 from leasing.errors import DriverError, FilesGone
 
@@ -29,7 +27,6 @@ EMPTY = "leasing-helper:empty"
 """An image without files: of a helper container that is never started."""
 PROBE = "leasing-quota-probe"
 TARGET = "/workspace"
-CHUNK = 256 * 1024
 MEASURE_SECONDS = 20
 """For one volume, or for all of an engine that is elsewhere: what takes longer is not known."""
 
@@ -126,7 +123,7 @@ class Volumes:
                 labels={LABEL_INSTALLATION: installation, LABEL_ROLE: BUILDER},
                 host_config=client.create_host_config(mounts=[mount], network_mode="none"),
             )
-        return Archive(self._connection, name)
+        return Helped(self._connection, name, TARGET)
 
     def _means(self, client: docker.APIClient) -> tuple[str | None, Loops | None]:
         if self._quota is None:
@@ -142,34 +139,12 @@ class Volumes:
         return {name: sizes[name] for name in names if sizes.get(name, -1) >= 0}
 
 
-class Archive(Chunks):
-    """What is in a volume, as a tar; iterated once. Nothing of it is held in memory, and its helper goes at the end."""
-
-    def __init__(self, connection: Connection, container: str) -> None:
-        self._connection = connection
-        self._container = container
-        self._opened = contextlib.ExitStack()
-        try:
-            client = self._opened.enter_context(connection.fresh())
-            answer = client.get(
-                f"{client.base_url}/v{client.api_version}/containers/{container}/archive",
-                params={"path": TARGET},
-                stream=True,
-                timeout=client.timeout,
-            )
-            if not answer.ok:
-                raise translated(answer.text)
-            self._stream = CancellableStream(answer.iter_content(CHUNK, decode_unicode=False), answer)
-        except BaseException:
-            self.close()
-            raise
+class Helped(Archive):
+    """Of a volume, by way of a helper container that goes at the end."""
 
     def close(self) -> None:
-        """End it, whichever thread is waiting for more: first the reading, for the engine does not let go before."""
-        if hasattr(self, "_stream"):
-            with contextlib.suppress(OSError, AttributeError, docker.errors.DockerException):
-                self._stream.close()
-        self._opened.close()
+        """End the reading first, for the engine does not let go of what is read."""
+        super().close()
         # what resists is nobody's by then, and reconciled later
         with contextlib.suppress(DriverError), self._connection.call() as client:
             client.remove_container(self._container, v=False, force=True)
