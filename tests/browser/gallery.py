@@ -81,6 +81,7 @@ PAGES = {
     "machines": "/machines",
     "calendar": "/calendar",
     "day": "/calendar?days=1",
+    "free day": "/calendar?from=2035-01-01&days=1",
     "workspaces": "/workspaces",
     "usage": "/usage?days=1&whose=all",
     "used": "/usage?days=7&by=day",
