@@ -39,13 +39,15 @@ def nvml(tmp_path_factory: pytest.TempPathFactory) -> FakeNvml:
 @pytest.fixture(scope="module")
 def engine(nvml: FakeNvml) -> Iterator[SecondEngine]:
     with SecondEngine(nvml=nvml) as made:
+        driver = made.driver()
+        gpus.ensure_image(driver)
+        driver.close()
         yield made
 
 
 @pytest.fixture
 def driver(engine: SecondEngine) -> Iterator[DockerDriver]:
     made = engine.driver()
-    gpus.ensure_image(made)
     yield made
     for container in made.containers(INSTALLATION):
         made.remove(container.id, network=None)
@@ -117,8 +119,8 @@ def test_an_unknown_device_fails_in_clear_words_and_leaves_nothing(driver: Docke
     assert driver.networks(INSTALLATION) == []
 
 
-@pytest.fixture
-def stack(engine: SecondEngine, driver: DockerDriver, nvml: FakeNvml) -> Iterator[Stack]:
+@pytest.fixture(scope="module")
+def platform(engine: SecondEngine, nvml: FakeNvml) -> Iterator[Stack]:
     """A platform on that engine, whose sampler sees the same eight devices."""
     quick = {
         "LEASING_LIMITS_DEVICES_PER_USER": "16",
@@ -131,9 +133,15 @@ def stack(engine: SecondEngine, driver: DockerDriver, nvml: FakeNvml) -> Iterato
             lambda: len(made.json("admin", "devices", "ls")["items"]) == 8, what="the sampler's first report"
         )
         yield made
-        for lease in made.json("ls"):
-            made.lease("release", lease["name"])
-        until(lambda: made.json("ls") == [], what="every lease's end")
+
+
+@pytest.fixture
+def stack(platform: Stack) -> Iterator[Stack]:
+    """Nobody has anything there before or after."""
+    yield platform
+    for lease in platform.json("ls"):
+        platform.lease("release", lease["name"])
+    until(lambda: platform.json("ls") == [], what="every lease's end")
 
 
 def test_leases_of_the_platform_see_exactly_their_own(stack: Stack, engine: SecondEngine) -> None:

@@ -36,7 +36,7 @@ def engine(nvml: FakeNvml) -> Iterator[SecondEngine]:
         yield made
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def stack(engine: SecondEngine, nvml: FakeNvml) -> Iterator[Stack]:
     # no network waits for the next start, so that each there is is a lease's
     settings = {"LEASING_LIMITS_DEVICES_PER_USER": "32", "LEASING_WARM_SANDBOXES": "0"}
