@@ -23,6 +23,7 @@ JOBS = sa.text("""
         lease.kept_node_id, lease.kept_container, lease.kept_image,
         users.name AS owner, run.id AS run_id, run.generation, run.stop_first, run.cpus_millis, run.memory_bytes,
         node.id AS node_id, node.driver, node.address, run.started_at IS NOT NULL AS ran,
+        run.image_id AS ran_image,
         node.sampler ->> 'nvml_driver_version' AS driver_version,
         warm.id AS warm_id, warm.role AS warm_role, warm.container_id AS warm_container, warm.image_id AS warm_image,
         warm.epoch AS warm_epoch,
@@ -90,6 +91,8 @@ class Job:
     """Of one that is to be started: its container may run, and is to be started anew."""
     ran: bool = False
     """Of one that is to be started: it ran before in this container, which has files of its own."""
+    ran_image: str | None = None
+    """Of one that ran before: the id of what its container was made of."""
     ready: Ready | None = None
     yielded: Sequence[str] = ()
     """Names of waiting containers that were bound to its devices: they are to be gone when it starts."""
@@ -163,6 +166,7 @@ def _job(claim: Claim, row: sa.Row[Any], installation: str) -> Job:
         workspace_id=row.workspace_id,
         stop_first=row.stop_first,
         ran=row.ran,
+        ran_image=row.ran_image,
         ready=_ready(row),
         yielded=[names.warm(installation, one) for one in row.yielded],
     )

@@ -27,7 +27,7 @@ from leasing.errors import (
     LeasingError,
     Stale,
 )
-from leasing.model import Run
+from leasing.model import Lease, Run
 from leasing.service import transitions
 from leasing.service.transitions import Move
 from leasing.settings.docker import DockerSettings
@@ -81,7 +81,7 @@ class Starter:
         except DriverError as error:
             if isinstance(error, ContainerGone) and job.ran and job.facts.sandbox is not None:
                 # it had joined a sandbox that is gone: it can start in no other, but its files can go on in another
-                self._fail(job, error, kept=True)
+                self._fail(job, error)
             else:
                 self._again(job, error, counted=True)
         except LeasingError as error:
@@ -123,6 +123,10 @@ class Starter:
         progress = _Progress(self.sessions, job.claim)
         if job.kept.container is not None:
             return returning.bring_back(self.fleet, job, engine, job.kept.container, progress)
+        ran = engine.find_image(job.ran_image) if job.ran and job.ran_image is not None else None
+        if ran is not None:
+            # its container is there: that a newer environment cannot be built now is nothing to it
+            return replace(job.facts, image=ran.id), ran
         if job.kept.image is not None:
             # it went on before and is started again, in the same container; should that be gone, then from there
             found = engine.find_image(job.kept.image)
@@ -165,7 +169,8 @@ class Starter:
             lease.attempts, lease.progress = attempts, f"will be tried again: {error.message}"
             claims.drop(lease, retry_at=now(session) + timedelta(seconds=self.settings.retry_seconds))
 
-    def _fail(self, job: Job, error: LeasingError, *, kept: bool = False) -> None:
+    def _fail(self, job: Job, error: LeasingError) -> None:
+        """Let it end; one with files of an earlier start is suspended with them, unless they are what is gone."""
         log.warning("start failed lease=%s error=%s", job.claim.lease_id, error)
         with self.sessions.begin() as session:
             try:
@@ -173,7 +178,8 @@ class Starter:
             except Stale:
                 return
             said = f"it could not be started: {error}"
-            if (job.kept.container is None and not kept) or isinstance(error, FilesGone):
+            gone = job.kept.container is not None and isinstance(error, FilesGone)
+            if gone or (job.kept.container is None and not job.ran):
                 reason = EndReason.LOST if isinstance(error, FilesGone) else EndReason.FAILED
                 transitions.move(
                     session, lease, LeaseState.STOPPING, Cause.STARTER,
@@ -194,9 +200,16 @@ class Starter:
         with self.sessions() as session:
             run = session.get(Run, job.run_id)
             over = run is None or run.released_at is not None
+            lease = session.get(Lease, job.claim.lease_id)
+            keeps = lease is not None and lease.kept_container == job.container
         if over:
             try:
-                job.clear(self.fleet.connected(*job.node))
+                engine = self.fleet.connected(*job.node)
+                if keeps:  # it was suspended meanwhile: what was started here has its files
+                    engine.stop(job.container, grace_seconds=self.settings.stop_grace_seconds)
+                    job.clear_network(engine)
+                else:
+                    job.clear(engine)
             except DriverError as error:
                 log.warning("left for the reconciler container=%s error=%s", job.container, error)
 

@@ -129,8 +129,10 @@ class FakeDriver(FakeImages, FakeVolumes, FakeCopying):
         with self._up():
             if self.knobs.create_error is not None:
                 raise self.knobs.create_error
-            if spec.image not in self._images:
+            image = self._image(spec.image)
+            if image is None:
                 raise ImageNotFound(f"There is no image {spec.image} on the engine.")
+            spec = replace(spec, image=next(tag for tag, one in self._images.items() if one is image))
             found = self._containers.get(spec.name)
             if found is not None:
                 if dict(found.container.labels) != dict(spec.labels):
@@ -150,7 +152,7 @@ class FakeDriver(FakeImages, FakeVolumes, FakeCopying):
                 name=spec.name,
                 state="created",
                 labels=dict(spec.labels),
-                image=self._images[spec.image].id,
+                image=image.id,
                 created_at=datetime.now(UTC),
             )
             if spec.follows is not None:

@@ -38,8 +38,12 @@ class FakeImages:
 
     def find_image(self, reference: str) -> Image | None:
         with self._up():
-            found = (image for name, image in self._images.items() if reference in (name, image.id))
-            return next(found, None)
+            return self._image(reference)
+
+    def _image(self, reference: str) -> Image | None:
+        """By name or id, as everything finds images."""
+        found = (image for name, image in self._images.items() if reference in (name, image.id))
+        return next(found, None)
 
     def pull_image(self, reference: str, login: RegistryLogin | None, progress: Progress) -> Image:
         with self._up():

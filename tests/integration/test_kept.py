@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from datetime import timedelta
 
@@ -9,10 +10,12 @@ import pytest
 import sqlalchemy as sa
 
 from leasing.database import now
-from leasing.errors import DiskFull
+from leasing.drivers.protocol import Container
+from leasing.errors import DiskFull, DriverError
 from leasing.model import Lease, Run
-from leasing.service import transitions
-from leasing.states import Cause, LeaseState
+from leasing.reclaim import Rule
+from leasing.service import suspension, transitions
+from leasing.states import Cause, LeaseState, SuspendReason
 from scheduler.reconcile import images, nodes
 from tests.support.cluster import IMAGE, Cluster
 from tests.support.resting import (
@@ -166,3 +169,87 @@ def test_giving_back_a_lease_that_has_run_is_no_cancelling(cluster: Cluster) -> 
     cluster.release(lease.id)
     over = cluster.lease(lease.id)
     assert (over.reason, over.message) == ("released", "ada released it")
+
+
+def started_anew(cluster: Cluster, lease: Lease) -> None:
+    """As after its engine's restart."""
+    cluster.driver.restart_engine()
+    cluster.change(
+        lease.id,
+        lambda session, row, at: transitions.move(
+            session, row, LeaseState.STARTING, Cause.RECONCILER, now=at, actor="reconciler", message="restarted",
+        ),
+    )  # fmt: skip
+
+
+def test_one_that_ran_and_cannot_start_again_rests_with_its_files(cluster: Cluster) -> None:
+    """As on a machine whose Docker Engine is up before its NVIDIA driver."""
+    lease = cluster.run()
+    cluster.driver.write_file(name(cluster, lease, 1), FILE, b"weights")
+    started_anew(cluster, lease)
+    cluster.driver.knobs.start_error = DriverError("The driver is not loaded.")
+    for _ in range(cluster.settings.start_attempts):
+        with cluster.sessions.begin() as session:
+            session.execute(sa.update(Lease).values(retry_at=None))
+        cluster.work()
+    resting = cluster.lease(lease.id)
+    assert (resting.state, resting.suspend_reason) == ("suspended", "failed")
+    assert "is not loaded. Its files are kept." in resting.message
+    assert held(cluster) == (0, 0)
+    cluster.driver.knobs.start_error = None
+    resume(cluster, lease)
+    cluster.plan()
+    cluster.work()
+    assert cluster.driver.file(name(cluster, lease, 2), FILE) == b"weights"
+
+
+def test_one_that_ran_starts_again_although_its_image_cannot_be_had_any_more(cluster: Cluster) -> None:
+    lease = cluster.run()
+    cluster.driver.write_file(name(cluster, lease, 1), FILE, b"weights")
+    started_anew(cluster, lease)
+    cluster.change(lease.id, lambda _, row, __: setattr(row, "image", "nosuch.example/x:1"))
+    cluster.work()
+    assert cluster.lease(lease.id).state == "running"
+    assert cluster.driver.file(name(cluster, lease, 1), FILE) == b"weights"
+
+
+def test_a_start_that_comes_after_a_suspension_leaves_the_files(cluster: Cluster) -> None:
+    """A worker was slow; meanwhile others took its claim, and suspended the lease."""
+    lease = cluster.run()
+    container = name(cluster, lease, 1)
+    cluster.driver.write_file(container, FILE, b"weights")
+    started_anew(cluster, lease)
+    begun = threading.Event()
+    go_on = threading.Event()
+    start = cluster.driver.start
+
+    def slow(container_id: str) -> Container:
+        begun.set()
+        assert go_on.wait(20)
+        return start(container_id)
+
+    cluster.driver.start = slow  # type: ignore[method-assign]  # no knob holds a start back
+    late = cluster.workers("late")
+    late.dispatch()
+    assert begun.wait(20)
+    with cluster.sessions.begin() as session:
+        session.execute(sa.update(Lease).values(claim_until=now(session) - timedelta(seconds=1)))
+    cluster.change(
+        lease.id,
+        lambda session, row, at: suspension.take_back(
+            session,
+            row,
+            SuspendReason.EXPIRED,
+            rule=Rule(),
+            now=at,
+            actor="test",
+            message="its time was over",
+        ),
+    )
+    cluster.work()
+    assert cluster.lease(lease.id).state == "suspended"
+    go_on.set()
+    cluster.work(late)
+    late.stop()
+    assert on_engine(cluster)[0] == [(container, "exited")]
+    assert cluster.driver.file(container, FILE) == b"weights"
