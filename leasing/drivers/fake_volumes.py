@@ -54,8 +54,14 @@ class FakeVolumes(ABC):
     def _mounted(self) -> set[str]:
         """Volumes that containers have."""
 
-    def ensure_volume(self, name: str, *, installation: str, size_bytes: int | None) -> bool:
+    def ensure_volume(
+        self, name: str, *, installation: str, size_bytes: int | None, anew: bool = True
+    ) -> bool:
         with self._up():
+            if not anew and name not in self._volumes:
+                raise DriverError(
+                    f"The volume {name} with the workspace's files is not on its node any more."
+                )
             new = name not in self._volumes and self.disk_quota is not None
             if size_bytes is not None and (new or name in self._held_to_size):
                 self._held_to_size[name] = max(size_bytes, self._held_to_size.get(name, 0))

@@ -327,11 +327,13 @@ class Lifecycle(Protocol):
 
     def remove_network(self, name: str) -> None: ...
 
-    def ensure_volume(self, name: str, *, installation: str, size_bytes: int | None) -> bool:
+    def ensure_volume(
+        self, name: str, *, installation: str, size_bytes: int | None, anew: bool = True
+    ) -> bool:
         """Find or make it, ready to be mounted; whether it cannot grow past its size.
 
         It grows to the size that is asked, where it can and while no container runs that has it, and never shrinks.
-        Raises `DriverError` if it was there and is no more.
+        One that has been in use is not to be made `anew`: then it raises `DriverError` if it is there no more.
         """
         ...
 

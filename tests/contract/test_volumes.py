@@ -80,6 +80,16 @@ def test_a_volume_is_made_once_and_goes_when_nobody_has_it(bench: Bench) -> None
     assert bench.driver.volumes(bench.installation) == []
 
 
+def test_a_volume_that_was_in_use_is_not_made_anew(bench: Bench) -> None:
+    volume = name_of(bench)
+    with pytest.raises(DriverError, match="not on its node any more"):
+        bench.driver.ensure_volume(volume, installation=bench.installation, size_bytes=None, anew=False)
+    assert bench.driver.volumes(bench.installation) == []
+    for anew in (True, False):
+        bench.driver.ensure_volume(volume, installation=bench.installation, size_bytes=None, anew=anew)
+    bench.driver.remove_volume(volume)
+
+
 def test_an_archive_has_its_helper_until_it_is_closed(bench: Bench) -> None:
     volume, helper = name_of(bench), f"leasing-{bench.installation}-export-1"
     with pytest.raises(FilesGone):

@@ -114,6 +114,26 @@ def test_the_first_lease_makes_it_and_its_files_outlive_it(cluster: Cluster) -> 
     assert again.workspace_id == made.id
 
 
+def test_one_whose_files_are_gone_is_not_replaced_by_an_empty_one(cluster: Cluster) -> None:
+    """As after a `docker volume prune`, or where the engine came up before its disk was mounted."""
+    lease = cluster.run(workspace="data")
+    cluster.release(lease.id)
+    cluster.work()
+    (volume,) = cluster.driver.volumes(cluster.installation)
+    cluster.driver.remove_volume(volume)
+    again = cluster.ask(workspace="data")
+    cluster.plan()
+    for _ in range(cluster.settings.start_attempts):
+        cluster.work()
+        with cluster.sessions.begin() as session:
+            session.execute(sa.update(Lease).values(retry_at=None))
+    cluster.work()
+    over = cluster.lease(again.id)
+    assert (over.state, over.reason) == ("ended", "failed")
+    assert "not on its node any more" in over.message
+    assert cluster.driver.volumes(cluster.installation) == []
+
+
 def test_two_first_leases_at_once_make_one(cluster: Cluster) -> None:
     def one(_: int) -> str:
         try:

@@ -9,6 +9,7 @@ their engine and the machine's end of the cable. Needs root.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import random
 import secrets
@@ -91,6 +92,7 @@ class SecondEngine:
     def launch(self) -> None:
         """Start it, and do not wait."""
         self._forget_containerd()
+        self._forget_networks()
         path = os.environ["PATH"]
         if self._nvml is not None:
             hook.install(self.root / "bin", self._nvml.library, self._nvml.state)
@@ -148,6 +150,18 @@ class SecondEngine:
                 words = ""
             if str(self.root) not in words:  # that of a zombie is empty
                 noted.unlink()
+
+    def _forget_networks(self) -> None:
+        """What an admin does about an engine that never starts again (docs/operations.md): of a network in whose making
+        or removing it was killed, Docker 20.10 keeps a half, and panics over it in each start."""
+        log = self.root / "dockerd.log"
+        if log.exists() and "controller).reservePools" in log.read_text(errors="replace")[-8000:]:
+            (self.root / "data" / "network" / "files" / "local-kv.db").unlink(missing_ok=True)
+            listed = subprocess.check_output(
+                ["ip", "-n", self._namespace, "-j", "link", "show", "type", "bridge"]
+            )
+            for bridge in json.loads(listed):
+                _try("-n", self._namespace, "link", "delete", bridge["ifname"])
 
     def _await(self) -> None:
         assert self._process is not None

@@ -23,6 +23,10 @@ from leasing.drivers.docker.loops import LINKS, Loops
 from leasing.drivers.protocol import BUILDER, LABEL_INSTALLATION, LABEL_ROLE
 from leasing.errors import DriverError, FilesGone
 
+GONE = "The volume {} with the workspace's files is not on its node any more."
+GONE_HINT = (
+    "Is its disk not mounted? Then mount it and ask again. To begin anew: lease workspace delete NAME."
+)
 EMPTY = "leasing-helper:empty"
 """An image without files: of a helper container that is never started."""
 PROBE = "leasing-quota-probe"
@@ -53,11 +57,15 @@ class Volumes:
             self._quota = (BY_ENGINE if own else BY_LOOP if made else None), made
         return self._quota[0]
 
-    def ensure_volume(self, name: str, *, installation: str, size_bytes: int | None) -> bool:
+    def ensure_volume(
+        self, name: str, *, installation: str, size_bytes: int | None, anew: bool = True
+    ) -> bool:
         with self._connection.call() as client:
             means, local = self._means(client)
             labels = {LABEL_INSTALLATION: installation}
             found = _find(client, name)
+            if found is None and not anew and (local is None or name not in local.names(name)):
+                raise DriverError(GONE.format(name), hint=GONE_HINT)
             if found is None and (size_bytes is None or means is None):
                 client.create_volume(name, labels=labels)
                 return False
