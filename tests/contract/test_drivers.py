@@ -68,6 +68,19 @@ def test_another_lease_s_container_of_that_name_is_refused(bench: Bench) -> None
     assert [one.labels["leasing.owner"] for one in bench.driver.containers(bench.installation)] == ["ada"]
 
 
+def test_one_whose_network_was_lost_starts_again_with_its_files(bench: Bench) -> None:
+    """As after an admin took away what kept an engine from starting: all its networks are gone with it."""
+    facts = bench.facts()
+    made = bench.up(facts)
+    bench.driver.write_file(made.id, "/tmp/kept", b"weights")
+    bench.driver.stop(made.id, grace_seconds=0)
+    bench.driver.remove_network(network_of(bench, made))
+    again = bench.up(facts)
+    assert (again.id, again.running) == (made.id, True)
+    if bench.real:
+        assert bench.driver.run(made.id, ["cat", "/tmp/kept"], seconds=10).output == "weights"
+
+
 def test_only_this_installation_is_listed(bench: Bench) -> None:
     other = Bench(bench.driver, secrets.token_hex(4), bench.real)
     mine, theirs = bench.up(bench.facts()), other.up(other.facts())

@@ -25,7 +25,7 @@ from leasing.drivers.docker.copying import Copying
 from leasing.drivers.docker.handover import WAITS, HandOvers, call_it
 from leasing.drivers.docker.images import Images
 from leasing.drivers.docker.keeping import Keeping
-from leasing.drivers.docker.networks import Networks
+from leasing.drivers.docker.networks import Networks, reconnected
 from leasing.drivers.docker.sandboxes import Sandboxes
 from leasing.drivers.docker.tools import Tools
 from leasing.drivers.docker.volumes import Volumes
@@ -107,7 +107,12 @@ class DockerDriver(Images, Keeping, Copying, Commands, Volumes, HandOvers, Sandb
 
     def start(self, container_id: str) -> Container:
         with self._connection.call() as client:
-            client.start(container_id)  # 304, already running, is no error
+            try:
+                client.start(container_id)  # 304, already running, is no error
+            except NotFound as error:
+                if not reconnected(client, container_id, error):
+                    raise
+                client.start(container_id)
             facts = client.inspect_container(container_id)
             if _joined(facts) is not None:
                 call_it(facts, facts["Config"]["Labels"][LABEL_NAME])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import random
+import re
 import threading
 import time
 
@@ -13,6 +14,7 @@ from docker.types import IPAMConfig, IPAMPool
 
 from leasing.errors import DriverError
 
+LOST = re.compile(r"network \w+ not found")
 PREFIX = 28
 TRIES = 32
 
@@ -103,3 +105,16 @@ def _subnets(client: docker.APIClient) -> set[str]:
         for pool in (network.get("IPAM") or {}).get("Config") or []
         if "Subnet" in pool
     }
+
+
+def reconnected(client: docker.APIClient, container_id: str, error: APIError) -> bool:
+    """Whether a container could not start for its network, which is there anew: it knew the one before by its id."""
+    said = str(error.explanation or "")
+    if not LOST.search(said):
+        return False
+    name = client.inspect_container(container_id)["HostConfig"]["NetworkMode"]
+    if not client.networks(names=[name]):
+        return False
+    client.disconnect_container_from_network(container_id, name, force=True)
+    client.connect_container_to_network(container_id, name)
+    return True
