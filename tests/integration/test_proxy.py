@@ -134,13 +134,14 @@ def streaming(_: bytes) -> Iterator[bytes]:
 
 
 @pytest.mark.parametrize("how", ["token", "lease"])
-def test_a_stream_is_cut_with_its_token_or_its_lease_and_no_other(front: Fronted, how: str) -> None:
+def test_all_streams_are_cut_with_their_token_or_their_lease_and_no_other(front: Fronted, how: str) -> None:
     front.application.answer = streaming  # type: ignore[assignment]  # parts without an end
     ada, bob = visitor("s"), visitor("b", "bob", admin=True)
     app, other = target(front.application.port), target(front.application.port, "other")
     front.front.push(view([ada, bob], [app, other]))
     went: dict[str, str] = {}
-    beats: dict[str, int] = {"cut": 0, "kept": 0}
+    cut = ("first", "second", "third")
+    beats: dict[str, int] = dict.fromkeys((*cut, "kept"), 0)
 
     def listen(which: str, secret: str, name: str) -> None:
         headers = {"Authorization": f"Bearer {secret}"}
@@ -153,19 +154,20 @@ def test_a_stream_is_cut_with_its_token_or_its_lease_and_no_other(front: Fronted
             went[which] = "cut"
 
     threads = [
-        threading.Thread(target=listen, args=("cut", "s", "app"), daemon=True),
+        *(threading.Thread(target=listen, args=(one, "s", "app"), daemon=True) for one in cut),
         threading.Thread(
             target=listen, args=("kept", "b", "app" if how == "token" else "other"), daemon=True
         ),
     ]
     for one in threads:
         one.start()
-    until(lambda: min(beats.values()) >= 3, what="both streams")
+    until(lambda: min(beats.values()) >= 3, what="all streams")
     front.front.push(
         view([bob] if how == "token" else [ada, bob], [app, other] if how == "token" else [other])
     )
-    threads[0].join(5)
-    assert went == {"cut": "cut"}
+    for one in threads[:-1]:
+        one.join(5)
+    assert went == dict.fromkeys(cut, "cut")
     more = beats["kept"]
     until(lambda: beats["kept"] > more + 3, what="the other stream goes on")
 

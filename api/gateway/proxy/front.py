@@ -198,14 +198,15 @@ class Front:
 
     def _cut(self, rows: Sequence[Mapping[str, str]]) -> None:
         """End what streams for those who no longer may have it; its caller sees it cut short, not ended."""
-        streams = {
-            (int(serial), f"{principal}|{name}"): f"{address}:{port}"
-            for row in rows
-            if row["use"] != "0"
-            for who, name, address, port in [row["key"].split("|")]
-            for serial, principal, _ in [who.split(":")]
-        }
-        barred = {streams[one] for one in self._entries.barred(streams)}
+        streams: dict[tuple[int, str], set[str]] = {}
+        for row in rows:
+            if row["use"] == "0":
+                continue
+            who, name, address, port = row["key"].split("|")
+            serial, principal, _ = who.split(":")
+            # one token may have many streams of one lease at once
+            streams.setdefault((int(serial), f"{principal}|{name}"), set()).add(f"{address}:{port}")
+        barred = {caller for one in self._entries.barred(streams) for caller in streams[one]}
         if barred:
             sessions = [session for session, caller in self._child.runtime.carried() if caller in barred]
             self._child.runtime.do([f"shutdown session {session}" for session in sessions])
