@@ -170,8 +170,16 @@ def _cookie(value: bytes, prefix: bytes) -> bytes | None:
     first, *attributes = (part.strip() for part in value.split(b";"))
     if first.lower().startswith(COOKIE_PREFIX):
         return None
-    kept = [one for one in attributes if not one.lower().startswith((b"path=", b"domain="))]
-    path = next((one[5:] for one in attributes if one.lower().startswith(b"path=")), b"/")
+    path, kept = b"/", []
+    for one in attributes:
+        name, _, said = one.partition(b"=")
+        match name.strip().lower():
+            case b"path":
+                path = said.strip()  # of several a browser takes the last
+            case b"domain":
+                pass
+            case _:
+                kept.append(one)
     if prefix and not path.startswith(prefix + b"/"):
         path = prefix + (path if path.startswith(b"/") else b"/")
     return b"; ".join([first, b"Path=" + (path or b"/"), *kept])

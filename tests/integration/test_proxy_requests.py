@@ -151,12 +151,40 @@ def test_redirects_and_cookies_stay_below_the_prefix(front: Fronted) -> None:
         ("Set-Cookie: app=1; path=/a/b; Secure", "set-cookie", "app=1; Path=/l/app/a/b; Secure"),
         ("Set-Cookie: app=1; Path=/l/app/a", "set-cookie", "app=1; Path=/l/app/a"),
         ("Set-Cookie: app=1; Path=/l/other/a", "set-cookie", "app=1; Path=/l/app/l/other/a"),
+        ("Set-Cookie: a=1; Path=/l/app/; Path=/", "set-cookie", "a=1; Path=/l/app/; Path=/l/app/"),
+        (
+            "Set-Cookie: a=1; Path=/; Path=/l/app/b; Secure",
+            "set-cookie",
+            "a=1; Path=/; Path=/l/app/b; Secure",
+        ),
+        ("Set-Cookie: a=1; Path=/l/app/; Path=b", "set-cookie", "a=1; Path=/l/app/; Path=b; Path=/l/app/"),
+        ("Set-Cookie: a=1; Path =/l/app/; path\t= /b", "set-cookie", "a=1; Path =/l/app/; Path=/l/app/b"),
+        ("Set-Cookie: a=1; Domain=x.com; Secure; Domain =y.com", "set-cookie", "a=1; Secure; Path=/l/app/"),
+        ("Set-Cookie: a=1" + "; Domain=x.com" * 4, "set-cookie", "refused=; Max-Age=0; Path=/l/app/"),
         ("Set-Cookie: leasing_endpoint=stolen; Path=/", "set-cookie", "refused=; Max-Age=0; Path=/l/app/"),
     ]
     for line, name, expected in said:
         sent = f"HTTP/1.1 302 Found\r\n{line}\r\nContent-Length: 0\r\n\r\n".encode()
         front.application.answer = lambda _, sent=sent: [sent]  # type: ignore[misc]  # the loop's own
         assert front.call().headers[name] == (expected or line.partition(": ")[2]), line
+
+
+@pytest.mark.parametrize("length", [0, 2 * 2**20])
+def test_what_would_hold_for_all_of_an_origin_reaches_nobody(front: Fronted, length: int) -> None:
+    granted(front)
+    said = (
+        "Clear-Site-Data: *",
+        "Strict-Transport-Security: max-age=9",
+        "Alt-Svc: h3=x",
+        "Service-Worker-Allowed: /",
+        "Public-Key-Pins: x",
+        "X-Own: kept",
+        f"Content-Length: {length}",
+    )
+    front.application.answer = lambda _: [
+        "\r\n".join(("HTTP/1.1 200 OK", *said, "", "")).encode() + b"x" * length
+    ]
+    assert set(front.call().headers) == {"x-own", "content-length"}
 
 
 def test_a_lease_s_own_host_is_its_root(tmp_path: Path) -> None:

@@ -120,6 +120,9 @@ def test_redirects_and_cookies_stay_below_the_prefix() -> None:
     assert passed("Set-Cookie", "a=1; Domain=example.com; Secure") == "a=1; Path=/l/app/; Secure"
     assert passed("Set-Cookie", "a=1; path=/sub") == "a=1; Path=/l/app/sub"
     assert passed("Set-Cookie", "a=1; Path=/; Domain=.apps.example", prefix="") == "a=1; Path=/"
+    assert passed("Set-Cookie", "a=1; Path=/l/app/; Path=/") == "a=1; Path=/l/app/"
+    assert passed("Set-Cookie", "a=1; Path=/; path\t= /b; Secure") == "a=1; Path=/l/app/b; Secure"
+    assert passed("Set-Cookie", "a=1; Domain=x.com; Secure; Domain =y.com") == "a=1; Path=/l/app/; Secure"
     for theirs in (
         "Service-Worker-Allowed",
         "Clear-Site-Data",

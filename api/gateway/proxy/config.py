@@ -166,12 +166,13 @@ backend {name}
   acl sized res.hdr(content-length) -m found
   acl moved res.hdr(location) -m found
   acl cookie res.hdr(set-cookie) -m found
-  # Most answers are short and need no change: nothing more is looked at.
+  # Of any answer: it would hold for the pages and for other endpoints, too.
+  http-response del-header ^({THEIRS})$ -m reg
+  # Most answers are short and need no other change: nothing more is looked at.
   http-response allow if sized short !moved !cookie
   http-response set-var(txn.src) src
   http-response set-var(txn.port) src_port
   http-response track-sc2 var(txn.who),concat(|,txn.name),concat(|,txn.src),concat(|,txn.port) table streams
-  http-response del-header ^({THEIRS})$ -m reg
 {_answered("" if root else "/l/%[var(txn.name)]")}\
   http-error status 502 content-type application/problem+json string {_problem(502, "bad_answer", BROKE_OFF)}
   http-error status 503 content-type application/problem+json lf-string {_problem(502, "no_answer", NOBODY)} \
@@ -192,6 +193,11 @@ HOPS = "te|trailer|keep-alive|proxy-.*|http2-settings|upgrade"
 THEIRS = "|".join(sorted(one.decode() for one in headers.ORIGIN_WIDE))
 """What never reaches a browser."""
 
+REFUSED = "refused=; Max-Age=0"
+"""A cookie that changes nothing, for one that may not be set."""
+DOMAINS = 3
+"""So many of a cookie are taken away; one has one."""
+
 BELOW = """\
   http-request set-header X-Forwarded-Prefix /l/%[var(txn.name)]
   http-request replace-path ^/l/[a-z0-9-]+(/.*)$ '\\1'
@@ -201,7 +207,8 @@ BELOW = """\
 def _answered(prefix: str) -> str:
     """Redirects and cookies of the application stay below the endpoint's prefix, as `api.gateway.headers` does it.
 
-    A marker in front of the cookie lets an expression compare its path with the lease's name.
+    A marker in front of the cookie lets an expression compare its path with the lease's name. Of several paths a
+    browser takes the last. No expression takes away any number of domains: who sets yet another sets no cookie.
     """
     elsewhere = (
         ""
@@ -219,11 +226,17 @@ if {{ res.hdr(location) -m beg / }} !{{ res.hdr(location) -m beg // }} !ours_alr
         if not prefix
         else """\
   http-response replace-header Set-Cookie '^(.*)$' 'leasing!%[var(txn.name)]!\\1' if cookie
-  http-response replace-header Set-Cookie '(?i)^leasing!([a-z0-9-]+)!(.*?);\\s*path=(/l/\\1/[^;]*)(.*)$' \
-'\\2; Path=\\3\\4' if cookie
-  http-response replace-header Set-Cookie '(?i)^leasing!([a-z0-9-]+)!(.*?);\\s*path=(/[^;]*)(.*)$' \
-'\\2; Path=/l/\\1\\3\\4' if cookie
+  http-response replace-header Set-Cookie \
+'(?i)^leasing!([a-z0-9-]+)!(.*);\\s*path\\s*=\\s*(/l/\\1/[^;]*+)(?!.*;\\s*path\\s*=)(.*)$' '\\2; Path=\\3\\4' if cookie
+  http-response replace-header Set-Cookie \
+'(?i)^leasing!([a-z0-9-]+)!(.*);\\s*path\\s*=\\s*(/[^;]*+)(?!.*;\\s*path\\s*=)(.*)$' '\\2; Path=/l/\\1\\3\\4' if cookie
   http-response replace-header Set-Cookie '^leasing!([a-z0-9-]+)!(.*)$' '\\2; Path=/l/\\1/' if cookie
+"""
+    )
+    domains = (
+        DOMAINS
+        * """\
+  http-response replace-header Set-Cookie '(?i)^(.*?);\\s*domain\\s*=[^;]*(.*)$' '\\1\\2' if cookie
 """
     )
     return f"""\
@@ -232,8 +245,9 @@ if {{ res.hdr(location) -m beg / }} !{{ res.hdr(location) -m beg // }} !ours_alr
   acl at_home res.hdr(location),field(3,/),strcmp(txn.here) eq 0
   http-response set-header Location %[res.hdr(location),regsub(^http://[^/]*,)] if absolute at_home
 {elsewhere}\
-  http-response replace-header Set-Cookie '(?i)^\\s*leasing[_!].*$' 'refused=; Max-Age=0' if cookie
-  http-response replace-header Set-Cookie '(?i)^(.*?);\\s*domain=[^;]*(.*)$' '\\1\\2' if cookie
+  http-response replace-header Set-Cookie '(?i)^\\s*leasing[_!].*$' '{REFUSED}' if cookie
+{domains}\
+  http-response replace-header Set-Cookie '(?i)^.*;\\s*domain\\s*=.*$' '{REFUSED}' if cookie
 {path}"""
 
 
