@@ -16,15 +16,20 @@ log = logging.getLogger(__name__)
 class Held:
     """One that waits for `work`, which in the end answers or has it carried. Who goes away ends the work."""
 
-    def __init__(self, caller: Caller, work: Coroutine[object, object, None]) -> None:
+    def __init__(
+        self, caller: Caller, work: Coroutine[object, object, None], over: Callable[[], None] = lambda: None
+    ) -> None:
+        """`over` is told of the work's end, whichever it is."""
         caller.carried_by(self)
         caller.deadline = NEVER
         self._caller = caller
+        self._over = over
         self._task = asyncio.get_running_loop().create_task(work)
         self._task.add_done_callback(self._settle)
 
     def _settle(self, task: asyncio.Task[None]) -> None:
         """Nobody is left waiting by what went wrong on the way."""
+        self._over()
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("a request that was held failed error=%r", error, exc_info=error)
             self._caller.refuse(
@@ -61,10 +66,19 @@ class Gathering:
     """One whose body is read up to a bound before anything else is done with it."""
 
     def __init__(
-        self, caller: Caller, most: int, seconds: float, done: Callable[[bytes, bool], None]
+        self,
+        caller: Caller,
+        most: int,
+        seconds: float,
+        done: Callable[[bytes, bool], None],
+        over: Callable[[], None],
     ) -> None:
-        """`done` is told what there is, and whether that is all of it. `seconds`: without a byte, it is given up."""
+        """`done` is told what there is, and whether that is all of it. `seconds`: without a byte, it is given up.
+
+        `over` is told of an end without `done`.
+        """
         self._caller = caller
+        self._over = over
         self._most = most
         self._seconds = seconds
         self._done = done
@@ -85,13 +99,16 @@ class Gathering:
         self._done(bytes(self._parts), True)
 
     def malformed(self, words: str, status: int) -> None:
+        self._over()
         self._caller.refuse(Problem(status, "malformed", words, close=True))
 
     def overdue(self) -> None:
+        self._over()
         words = f"Nothing came of the body for {self._seconds:g} s (LEASING_GATEWAY_BODY_SECONDS)."
         self._caller.refuse(Problem(408, "too_slow", words, close=True))
 
-    def lost(self) -> None: ...
+    def lost(self) -> None:
+        self._over()
 
     def full(self) -> None: ...
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Protocol
 
@@ -37,26 +38,43 @@ class Live:
         return len(self._carried)
 
     def calls(self, name: str) -> int:
-        """So many of the lease of that name."""
+        """So many of the lease of that name, with those that wait to be carried."""
         return self._calls.get(name, 0)
 
     def add(self, one: Carried) -> None:
         self._carried.add(one)
-        name = one.asked.target.name
-        self._calls[name] = self._calls.get(name, 0) + 1
+        self._count(one.asked.target.name)
         self._none.clear()
+
+    def waits(self, name: str) -> Callable[[], None]:
+        """Count one of that lease that is not carried yet; what is returned ends that, once however often called."""
+        self._count(name)
+        waiting = True
+
+        def over() -> None:
+            nonlocal waiting
+            if waiting:
+                waiting = False
+                self._uncount(name)
+
+        return over
 
     def discard(self, one: Carried) -> None:
         if one not in self._carried:
             return
         self._carried.remove(one)
-        name = one.asked.target.name
+        self._uncount(one.asked.target.name)
+        if not self._carried:
+            self._none.set()
+
+    def _count(self, name: str) -> None:
+        self._calls[name] = self._calls.get(name, 0) + 1
+
+    def _uncount(self, name: str) -> None:
         if self._calls[name] == 1:
             del self._calls[name]
         else:
             self._calls[name] -= 1
-        if not self._carried:
-            self._none.set()
 
     def recheck(self, grants: Grants) -> int:
         """Cut whatever would not be let in now, or would be led elsewhere. How many those were."""

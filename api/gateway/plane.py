@@ -266,21 +266,29 @@ class Plane:
         if most is None:
             Exchange(self, caller, asked).start()
         elif not asked.request.has_body:
-            Held(caller, self._find(caller, asked, cache, call))
+            Held(caller, self._find(caller, asked, cache, call), self.live.waits(asked.target.name))
         else:
             self._gather(caller, asked, cache, call, most)
 
     # what takes its time
 
     def _gather(self, caller: Caller, asked: Asked, cache: Cache, call: Call, most: int) -> None:
+        limit = asked.target.endpoint.body_max_bytes
+        over = self.live.waits(asked.target.name)
+
         def done(body: bytes, whole: bool) -> None:
             asked.gathered, asked.whole = body, whole
-            if whole:
-                Held(caller, self._find(caller, asked, cache, call))
-            elif not self._overtaken(caller, asked):
-                Exchange(self, caller, asked).start()
+            if limit is not None and len(body) > limit:  # no length had said so
+                over()
+                caller.refuse(too_large(limit))
+            elif whole:
+                Held(caller, self._find(caller, asked, cache, call), over)
+            else:
+                over()
+                if not self._overtaken(caller, asked):
+                    Exchange(self, caller, asked).start()
 
-        Gathering(caller, most, self.settings.body_seconds, done)
+        Gathering(caller, most if limit is None else min(most, limit), self.settings.body_seconds, done, over)
         if b"expect" in asked.request.found:
             caller.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         caller.pass_body()

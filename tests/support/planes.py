@@ -18,6 +18,7 @@ import uvloop
 from sqlalchemy.orm import sessionmaker
 
 from api.gateway.grants import Grants, Target, View, Visitor
+from api.gateway.hooks import Cache
 from api.gateway.plane import Plane
 from api.gateway.traffic import Count, Counters
 from leasing.schema.endpoint import EndpointOptions
@@ -113,7 +114,12 @@ def status(answer: bytes) -> int:
 
 @contextmanager
 def opened(
-    port: int, *, domain: str | None = None, context: ssl.SSLContext | None = None, **settings: Any
+    port: int,
+    *,
+    domain: str | None = None,
+    context: ssl.SSLContext | None = None,
+    cache: Cache | None = None,
+    **settings: Any,
 ) -> Iterator[Open]:
     """One for the length of a block, in front of the application at that port."""
     owner: UUID = uuid4()
@@ -131,6 +137,7 @@ def opened(
         plane = Plane(
             grants, counters, sessionmaker(), GatewaySettings(**settings), api_url="http://pages",
             secure=context is not None, networks=[ipaddress.ip_network("127.0.0.0/8")], domain=domain,
+            cache=cache,
         )  # fmt: skip
         loop = asyncio.get_running_loop()
         listening = await loop.create_server(plane.caller, "127.0.0.1", 0, backlog=4096, ssl=context)
