@@ -46,6 +46,7 @@ class Flight:
     """A call that is under way, for which equal ones wait."""
 
     user_id: UUID
+    lease_id: UUID
     headed: asyncio.Event = field(default_factory=asyncio.Event)
     """Its answer has begun, or never will."""
     over: asyncio.Event = field(default_factory=asyncio.Event)
@@ -80,14 +81,14 @@ class ResponseCache:
             return None
         if length is not None and length > self.bounds.body:
             if use is Use.CHANGE:
-                self.later(self.store.change(call.target.lease_id))
+                self.later(self.change(call.target.lease_id))
             return None
         return self.bounds.body if length is None else length
 
     async def find(self, call: Call, body: bytes) -> Answer | Recorder | None:
         use, lease_id = rules.use(call), call.target.lease_id
         if use is Use.CHANGE:
-            await self.store.change(lease_id)
+            await self.change(lease_id)
             return Change(self, lease_id)
         keys = rules.keys(call, body)
         if use is not Use.LOOK:
@@ -100,7 +101,7 @@ class ResponseCache:
                 return self._hit(lease_id, kept)
         flight = None
         if keys.shared not in self._flights and not self._passes(keys.shared):
-            flight = self._flights[keys.shared] = Flight(call.visitor.user_id)
+            flight = self._flights[keys.shared] = Flight(call.visitor.user_id, lease_id)
         found: Answer | Record | None = None
         try:
             found = await self._look(call, keys, flight, anew=False)
@@ -132,6 +133,12 @@ class ResponseCache:
 
     def _passes(self, key: bytes) -> bool:
         return self._passing.get(key, float("-inf")) > self.clock()
+
+    def change(self, lease_id: UUID) -> Coroutine[None, None, None]:
+        """Something of the lease was changed: nobody joins what was asked before, and what is kept is not found."""
+        for key in [key for key, flight in self._flights.items() if flight.lease_id == lease_id]:
+            del self._flights[key]  # who waits for it already asked before, too
+        return self.store.change(lease_id)
 
     def landed(self, key: bytes, flight: Flight | None) -> None:
         """Nobody need wait for it any more."""
@@ -253,4 +260,4 @@ class Change:
         return False
 
     def end(self, *, whole: bool) -> None:  # noqa: ARG002 - half a change is one
-        self._cache.later(self._cache.store.change(self._lease_id))
+        self._cache.later(self._cache.change(self._lease_id))

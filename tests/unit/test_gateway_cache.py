@@ -186,6 +186,29 @@ def test_equal_calls_at_once_ask_the_application_once(kind: str, server: str) ->
     run(kind, server, work)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_who_asks_after_a_change_does_not_wait_for_an_answer_from_before(kind: str, server: str) -> None:
+    async def work(app: Rig) -> None:
+        app.gate.clear()
+        app.body = b"old"
+        before = asyncio.ensure_future(app.ask(app.call("GET")))
+        await app.arrived()
+        change = await app.cache.find(app.call("PUT"), b"")
+        assert change is not None
+        assert not isinstance(change, Answer)
+        change.end(whole=True)
+        await app.written()
+        app.body = b"new"
+        after = asyncio.ensure_future(app.ask(app.call("GET")))
+        await asyncio.wait_for(app.arrived(), 5)
+        app.gate.set()
+        assert [(await one)[1] for one in (before, after)] == [b"old", b"new"]
+        await app.written()
+        assert (await app.ask(app.call("GET")))[:2] == ("hit", b"new")
+
+    run(kind, server, work)
+
+
 def test_an_answer_that_may_not_be_kept_holds_nobody_up() -> None:
     async def work(app: Rig) -> None:
         app.said = "Cache-Control: no-store"
