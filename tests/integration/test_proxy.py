@@ -126,6 +126,23 @@ def test_a_proxy_that_hangs_does_not_keep_what_was_revoked(front: Fronted) -> No
     assert front.call().status_code == 503
 
 
+def test_a_proxy_that_hangs_when_a_token_ends_gives_way_to_the_next(front: Fronted) -> None:
+    ends = front.now + timedelta(hours=1)
+    front.front.push(view([visitor("s", expires_at=ends)], [target(front.application.port)]))
+    first = front.pid
+    os.kill(first, signal.SIGSTOP)
+    try:
+        front.now = ends
+        until(lambda: len(front.hints) == 2, what="the new one")
+        with pytest.raises(ProcessLookupError):
+            os.kill(first, 0)
+    finally:
+        with suppress(ProcessLookupError):
+            os.kill(first, signal.SIGKILL)
+    granted(front)
+    assert front.call().status_code == 200
+
+
 def streaming(_: bytes) -> Iterator[bytes]:
     yield b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
     while True:

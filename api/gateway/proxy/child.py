@@ -88,6 +88,7 @@ class Child:
 
     def start(self, tokens: Mapping[str, str], grants: Mapping[str, str]) -> None:
         """With these maps; returns when it answers. Raises `Unanswered`."""
+        self.kill()  # two of them would share the public socket, and only the last is told of changes
         self._folder.write(self._plan.tokens.name, _lines(tokens))
         self._folder.write(self._plan.grants.name, _lines(grants))
         for name, answer in errors().items():

@@ -136,7 +136,9 @@ class Front:
                         self._expire()
                         deaths = 0
                 except Unanswered as error:
-                    log.warning("the proxy does not start: %s", error)
+                    log.warning("the proxy does not start, or does not answer: %s", error)
+                    with self._lock:
+                        self._child.kill()
                 if not stop.is_set():
                     pause = min(LONGEST_PAUSE, 0.1 * 2.0**deaths)
                     deaths += 1
