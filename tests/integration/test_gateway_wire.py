@@ -117,9 +117,11 @@ def test_what_can_be_read_in_two_ways_reaches_no_application(gate: Open, request
 
 def test_what_follows_a_chunked_body_is_a_request_of_its_own_or_none(gate: Open) -> None:
     first = b"POST /l/app/one HTTP/1.1\r\n" + AUTH + b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n"
-    answered = gate.raw(first + b"GET /l/app/two HTTP/1.1\r\n" + AUTH + b"\r\n")
-    assert answered.count(b"HTTP/1.1 200") == 1
-    assert [one.split(b" ")[1] for one in SEEN if one.startswith((b"GET", b"POST"))] == [b"/one"]
+    for more in (b"", b"Connection: Upgrade\r\nUpgrade: websocket\r\n"):
+        SEEN.clear()
+        answered = gate.raw(first + b"GET /l/app/two HTTP/1.1\r\n" + more + AUTH + b"\r\n")
+        assert answered.count(b"HTTP/1.1 200") == 1, more
+        assert [one.split(b" ")[1] for one in SEEN if one.startswith((b"GET", b"POST"))] == [b"/one"]
 
 
 def test_requests_in_one_go_are_answered_in_their_order(gate: Open) -> None:

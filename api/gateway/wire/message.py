@@ -111,7 +111,8 @@ class Chunked:
         message = self._message
         try:
             self._parser.feed_data(data)
-        except httptools.HttpParserError as error:
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+            # what comes behind may be broken, or ask for another protocol: of neither is anything read here
             if not message.complete:
                 raise Malformed(f"The body is not chunked as it says: {error}.") from error
             self.excess = True
