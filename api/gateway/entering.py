@@ -11,7 +11,7 @@ from api.gateway.problems import Problem
 from api.gateway.routing import Place
 from leasing.database import Sessions, now
 from leasing.errors import NotSignedIn
-from leasing.service import tickets
+from leasing.service import people, tickets
 
 ENTER = b"/.leasing/enter"
 COOKIE = b"leasing_endpoint"
@@ -22,11 +22,11 @@ ROOT = b"leasing_root_"
 async def enter(
     place: Place, target: Target | None, *, grants: Grants, sessions: Sessions, hours: float, secure: bool
 ) -> Problem | list[tuple[bytes, bytes]]:
-    """The headers of the answer that lets a browser in."""
-    if target is None:
-        return Problem(404, "not_found", "There is no such lease.")
+    """The headers of the answer that lets a browser in. Nobody learns by it whether there is such a lease."""
     query = place.path.partition(b"?")[2].decode("latin-1")
     ticket = (parse_qs(query).get("ticket") or [""])[0]
+    if target is None or not people.is_secret(ticket):
+        return _refused(tickets.no_ticket())
 
     def redeem() -> str:
         with sessions.begin() as session:
@@ -37,7 +37,7 @@ async def enter(
     try:
         secret = await asyncio.to_thread(redeem)
     except NotSignedIn as error:
-        return Problem(401, error.code, str(error))
+        return _refused(error)
     await asyncio.to_thread(grants.load)  # so that the very next call finds it
     rest = b"; HttpOnly; Max-Age=%d; SameSite=Lax%b" % (int(hours * 3600), b"; Secure" if secure else b"")
     value = secret.encode()
@@ -50,3 +50,7 @@ async def enter(
         root = ROOT + place.name.encode()
         answer.append((b"Set-Cookie", root + b"=" + value + b"; Path=/" + rest))
     return answer
+
+
+def _refused(error: NotSignedIn) -> Problem:
+    return Problem(401, error.code, str(error))

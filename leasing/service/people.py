@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import secrets
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -24,6 +25,7 @@ SIGNIN_LASTS = timedelta(minutes=15)
 SESSION_LASTS = timedelta(days=30)
 FORGOTTEN_AFTER = timedelta(days=30)
 FIRST_ADMIN = "admin"
+SECRET = re.compile(r"lse_[A-Za-z0-9_-]{43}")
 
 # The one statement every call pays for. `last_used_at` moves once a minute at most, in the same round trip; of many
 # calls at once one moves it, and the others do not wait for its transaction.
@@ -51,6 +53,11 @@ class SignedIn:
 
     principal: Principal
     now: datetime
+
+
+def is_secret(text: str) -> bool:
+    """Whether it looks like one: what does not need not be looked for."""
+    return SECRET.fullmatch(text) is not None
 
 
 def hashed(secret: str) -> bytes:

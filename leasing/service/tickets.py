@@ -42,10 +42,15 @@ def redeem(session: Session, secret: str, lease_id: UUID, *, lasts: timedelta, n
         .returning(Token.user_id)
     ).scalar_one_or_none()
     if user_id is None:
-        raise NotSignedIn(
-            "That ticket was used already or is too old.", hint="Open the endpoint from its page again."
-        )
+        raise no_ticket()
     _, lasting = people.issue(
         session, user_id, TokenKind.ENDPOINT, "endpoint", expires_at=now + lasts, lease_id=lease_id
     )
     return lasting
+
+
+def no_ticket() -> NotSignedIn:
+    """What is said of any ticket that is not good."""
+    return NotSignedIn(
+        "That ticket was used already or is too old.", hint="Open the endpoint from its page again."
+    )

@@ -169,6 +169,12 @@ def test_an_application_s_own_authorization_is_left_to_it_behind_a_cookie(gate: 
     assert entered.status_code == 303
     cookie = entered.cookies["leasing_endpoint"]
     assert httpx.get(f"{gate.url}/l/app/.leasing/enter", params={"ticket": ticket}).status_code == 401
+    told = [
+        httpx.get(f"{gate.url}/l/{name}/.leasing/enter", params={"ticket": ticket})
+        for name in ("app", "nothing")
+    ]
+    assert told[0].status_code == told[1].status_code == 401
+    assert told[0].content == told[1].content, "nobody learns whether there is such a lease"
     headers = {"Cookie": f"leasing_endpoint={cookie}", "Authorization": f"Bearer {TOKEN}"}
     assert httpx.get(f"{gate.url}/l/app/", headers=headers).status_code == 200
     assert gate.upstream.seen[-1][2]["Authorization"] == f"Bearer {TOKEN}"

@@ -320,6 +320,13 @@ def test_limits_of_a_lease_are_said_with_a_way_out(gate: Open) -> None:
     assert (status(late), b"--timeout" in late) == (504, True)
 
 
+def test_what_is_no_ticket_is_refused_alike_with_or_without_a_lease_and_costs_no_query(gate: Open) -> None:
+    """There is no database here at all."""
+    for query in ("", "?ticket=", "?ticket=lse_", f"?ticket=lse_{'x' * 44}", f"?ticket=lse_{'%C3%A9' * 43}"):
+        there, nowhere = (gate.ask(f"GET /l/{name}/.leasing/enter{query}") for name in ("app", "nothing"))
+        assert (status(there), there) == (401, nowhere), query
+
+
 def test_calls_and_connections_have_a_most(gate: Open) -> None:
     streams = [gate.connect() for _ in range(8)]
     for plain in streams:
