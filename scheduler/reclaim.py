@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from math import inf
 from uuid import UUID
@@ -206,7 +206,8 @@ def _count_down(session: Session, lease: Lease, facts: _Facts) -> bool:
         since=lease.started_at or lease.created_at, frozen_until=facts.frozen_until, lead=facts.lead,
     )  # fmt: skip
     if rung.over:
-        _take_back(session, lease, SuspendReason.EXPIRED, facts, "its time was over")
+        unwarned = bool(facts.rule.warnings) and not rung.warned
+        _take_back(session, lease, SuspendReason.EXPIRED, facts, "its time was over", keep=unwarned)
         return True
     if lease.state == LeaseState.RUNNING:
         if facts.frozen_until is not None and (rung.due or rung.warned):
@@ -278,8 +279,14 @@ def _device(session: Session, lease: Lease, facts: _Facts) -> None:
         _warn(session, lease, NoticeKind.DEVICE, rung, facts, f"{lease.name}: {lease.device_fault}")
 
 
-def _take_back(session: Session, lease: Lease, why: SuspendReason, facts: _Facts, message: str) -> None:
-    suspension.take_back(session, lease, why, rule=facts.rule, now=facts.now, actor=ACTOR, message=message)
+def _take_back(
+    session: Session, lease: Lease, why: SuspendReason, facts: _Facts, message: str, *, keep: bool = False
+) -> None:
+    """`keep`: nobody was told that its files go, so they stay until they were, whatever its policy says."""
+    rule = facts.rule
+    if keep and rule.action is ReclaimAction.END:
+        rule, message = replace(rule, action=ReclaimAction.SUSPEND), f"{message}, of which nobody was warned"
+    suspension.take_back(session, lease, why, rule=rule, now=facts.now, actor=ACTOR, message=message)
 
 
 def _warn(session: Session, lease: Lease, kind: NoticeKind, rung: Rung, facts: _Facts, message: str) -> None:

@@ -69,18 +69,19 @@ def take_back(
 ) -> None:
     """Take a lease back for being idle, over time, or because its node leaves. The caller holds the row's lock.
 
-    One that has files is suspended, and what waits to go on goes back to rest; `rule` may say that it ends instead, but
-    not for its node's leaving. One that has never run has nothing to keep, and ends. Idempotent: whatever is being
-    stopped, or rests without time, is left as it is; so is an idle one whose rule only warns.
+    One that has files is suspended, and what waits to go on goes back to rest; `rule` may say that what runs ends
+    instead, but not for its node's leaving. Of what rests the files are kept in any case until its retention is over,
+    of which it is warned. One that has never run has nothing to keep, and ends. Idempotent: whatever is being stopped,
+    or rests without time, is left as it is; so is an idle one whose rule only warns.
     """
     state = LeaseState(lease.state)
     if state in (LeaseState.STOPPING, LeaseState.ENDED):
         return
     if why is SuspendReason.IDLE and rule.action is ReclaimAction.WARN:
         return
-    ends = not _has_files(lease) or (why is not SuspendReason.DRAINED and rule.action is ReclaimAction.END)
+    has_files = _has_files(lease)
     if state in (LeaseState.QUEUED, LeaseState.SUSPENDED):
-        if ends:
+        if not has_files:
             transitions.move(
                 session, lease, LeaseState.ENDED, Cause.RECLAIMER,
                 now=now, actor=actor, message=message, reason=EndReason(why), data={"reclaimed": why},
@@ -88,6 +89,7 @@ def take_back(
         elif why is SuspendReason.EXPIRED:
             _over_while_resting(session, lease, state, now=now, actor=actor, message=message)
         return
+    ends = not has_files or (why is not SuspendReason.DRAINED and rule.action is ReclaimAction.END)
     if not ends:
         lease.suspend_reason = why
     transitions.move(

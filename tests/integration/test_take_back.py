@@ -120,16 +120,24 @@ def test_an_idle_one_keeps_the_time_it_has_left(cluster: Cluster) -> None:
 
 @pytest.mark.parametrize("why", [SuspendReason.IDLE, SuspendReason.EXPIRED])
 def test_a_rule_may_end_it_instead(cluster: Cluster, why: SuspendReason) -> None:
-    lease, rests = cluster.run(), suspended(cluster)
-    ends = Rule(action=ReclaimAction.END)
-    take_back(cluster, lease, why, ends)
-    take_back(cluster, rests, why, ends)
+    lease = cluster.run()
+    take_back(cluster, lease, why, Rule(action=ReclaimAction.END))
     cluster.work()
     sweep(cluster)
-    for one in (lease, rests):
-        over = cluster.lease(one.id)
-        assert (over.state, over.reason, over.message) == ("ended", str(why), f"taken: {why}")
+    over = cluster.lease(lease.id)
+    assert (over.state, over.reason, over.message) == ("ended", str(why), f"taken: {why}")
     assert on_engine(cluster) == ([], [], [])
+
+
+def test_no_rule_ends_what_rests_with_files_before_its_retention(cluster: Cluster) -> None:
+    rests, waits = suspended(cluster), suspended(cluster)
+    resume(cluster, waits)
+    for one in (rests, waits):
+        over = take_back(cluster, one, SuspendReason.EXPIRED, Rule(action=ReclaimAction.END))
+        assert (over.state, over.suspend_reason, over.ttl_seconds) == ("suspended", "expired", 0)
+        assert over.retain_until is not None
+    assert cluster.lease(rests.id).retain_until == rests.retain_until, "as it was said"
+    assert sweep(cluster) == []
 
 
 def test_a_rule_that_only_warns_of_idleness_still_minds_the_time(cluster: Cluster) -> None:

@@ -163,6 +163,49 @@ def test_time_over_is_warned_of_as_far_as_there_is_time(cluster: Cluster) -> Non
     assert cluster.lease(lease.id).suspend_reason == "expired", "time needs no sample, and waits for nobody"
 
 
+def test_no_files_go_at_the_end_of_a_time_that_nobody_was_warned_of(cluster: Cluster) -> None:
+    """Though the policy says that they go then: whoever should have warned was away."""
+    told, untold = cluster.run(ttl="4h"), cluster.run(ttl="8h")
+    with cluster.sessions.begin() as session:
+        session.add(Policy(name="strict", action="end"))
+    pass_time(cluster, 4 * HOUR - LAST)
+    reclaimer(cluster).run_once()
+    pass_time(cluster, 4 * HOUR + LAST)
+    assert [len(notices_of(cluster, lease.id)) for lease in (told, untold)] == [2, 0]
+    reclaimer(cluster).run_once()
+    cluster.work()
+    assert [cluster.lease(lease.id).state for lease in (told, untold)] == ["ended", "suspended"]
+    rests = cluster.lease(untold.id)
+    assert (rests.suspend_reason, rests.message) == (
+        "expired",
+        "its time was over, of which nobody was warned",
+    )
+    assert rests.retain_until is not None, "from now on it is warned of that"
+
+
+def test_a_policy_that_promises_no_warning_gives_none(cluster: Cluster) -> None:
+    lease = cluster.run(ttl="4h")
+    with cluster.sessions.begin() as session:
+        session.add(Policy(name="strict", action="end", warnings=[]))
+    pass_time(cluster, 4 * HOUR)
+    reclaimer(cluster).run_once()
+    cluster.work()
+    assert cluster.lease(lease.id).state == "ended"
+
+
+def test_a_fixed_end_takes_no_files_that_are_kept_longer(cluster: Cluster) -> None:
+    lease = cluster.run(until=(clock(cluster) + 4 * HOUR).isoformat())
+    cluster.suspend(lease.id)
+    cluster.work()
+    with cluster.sessions.begin() as session:
+        session.add(Policy(name="strict", action="end"))
+    pass_time(cluster, 5 * HOUR)
+    kept = cluster.lease(lease.id).retain_until
+    reclaimer(cluster).run_once()
+    rests = cluster.lease(lease.id)
+    assert (rests.state, rests.suspend_reason, rests.retain_until) == ("suspended", "expired", kept)
+
+
 def test_kept_files_go_after_their_own_warnings(cluster: Cluster) -> None:
     lease = cluster.run(ttl="8h")
     cluster.suspend(lease.id)
