@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import re
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from leasing.errors import Invalid
 
@@ -81,16 +81,29 @@ _CLOCK = re.compile(r"(\d{1,2}):(\d{2})", re.ASCII)
 
 
 def parse_until(text: str, now: datetime) -> datetime:
-    """A moment: `18:00` (the next one in `now`'s zone) or an ISO date and time (that zone unless it names one)."""
+    """A moment: `18:00` (the next one after `now`) or an ISO date and time, by this machine's clock unless it names a
+    zone."""
     text = text.strip()
     clock = _CLOCK.fullmatch(text)
     try:
         if clock:
-            moment = now.replace(hour=int(clock[1]), minute=int(clock[2]), second=0, microsecond=0)
-            return moment if moment > now else moment + timedelta(days=1)
+            return _next(int(clock[1]), int(clock[2]), now)
         moment = datetime.fromisoformat(text)
-    except ValueError:
+        return moment if moment.tzinfo else _here(moment)
+    except (ValueError, OverflowError, OSError):  # the system's zone does not reach all years
         raise Invalid(
             f"{text[:40]!r} is not a time.", hint="Write it like 18:00 or 2026-01-31T18:00."
         ) from None
-    return moment if moment.tzinfo else moment.replace(tzinfo=now.tzinfo)
+
+
+def _next(hour: int, minute: int, now: datetime) -> datetime:
+    today = now.astimezone().replace(hour=hour, minute=minute, second=0, microsecond=0, tzinfo=None)
+    # an hour that clocks go back by has each of its times twice
+    times = (_here((today + timedelta(days=days)).replace(fold=fold)) for days in (0, 1) for fold in (0, 1))
+    return next(moment for moment in times if moment > now)
+
+
+def _here(moment: datetime) -> datetime:
+    """By the offset of its own day: that of today is another where clocks change in between. A time that clocks go
+    forward over is as much later."""
+    return datetime.fromtimestamp(moment.timestamp(), UTC).astimezone()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 
 import pytest
@@ -49,11 +51,46 @@ def test_what_is_no_number_of_cpus(text: str) -> None:
         units.parse_cpus(text)
 
 
-def test_until_is_the_next_such_time() -> None:
+@pytest.fixture
+def clock_of(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
+    """Sets this machine's zone for one test."""
+
+    def to(zone: str) -> None:
+        monkeypatch.setenv("TZ", zone)
+        time.tzset()
+
+    yield to
+    monkeypatch.undo()
+    time.tzset()
+
+
+def test_until_is_the_next_such_time(clock_of: Callable[[str], None]) -> None:
+    clock_of("UTC")
     assert units.parse_until("18:00", NOW) == NOW.replace(hour=18)
     assert units.parse_until("09:30", NOW).day == 2
     with pytest.raises(Invalid):
         units.parse_until("25:00", NOW)
+
+
+@pytest.mark.parametrize(
+    ("text", "now", "moment"),
+    [
+        ("2026-07-01T18:00", "2026-03-01T12:00+01:00", "2026-07-01T16:00Z"),
+        ("2026-07-01T18:00+05:00", "2026-03-01T12:00+01:00", "2026-07-01T13:00Z"),
+        ("2026-01-31", "2026-07-01T12:00+02:00", "2026-01-30T23:00Z"),
+        ("18:00", "2026-03-28T20:00+01:00", "2026-03-29T16:00Z"),
+        ("18:00", "2026-10-24T20:00+02:00", "2026-10-25T17:00Z"),
+        ("02:30", "2026-10-25T02:15+02:00", "2026-10-25T00:30Z"),
+        ("02:30", "2026-10-25T02:45+02:00", "2026-10-25T01:30Z"),
+        ("02:30", "2026-10-25T02:45+01:00", "2026-10-26T01:30Z"),
+        ("02:30", "2026-03-29T01:00+01:00", "2026-03-29T01:30Z"),
+    ],
+)
+def test_a_time_is_read_by_the_offset_of_its_own_day(
+    clock_of: Callable[[str], None], text: str, now: str, moment: str
+) -> None:
+    clock_of("Europe/Berlin")
+    assert units.parse_until(text, datetime.fromisoformat(now)) == datetime.fromisoformat(moment)
 
 
 @given(st.integers(1, units.MAX_DURATION_SECONDS))
