@@ -206,7 +206,7 @@ def resume(
 
     It goes on with the time that `ask` gives it, else with what it has left, else, its time being over, with what it
     was first asked for. Raises `Conflict` while it is still being stopped, `Gone` once it ends, `Invalid` past the
-    longest time allowed or in the past, `OverQuota`.
+    longest time allowed or in the past, `OverQuota`, and `NotAllowed` if its owner may not use its workspace any more.
     """
     state = LeaseState(lease.state)
     if _ending(lease):
@@ -217,6 +217,7 @@ def resume(
             hint=f"In a few seconds: lease resume {lease.name}",
         )
     if state is LeaseState.SUSPENDED:
+        workspaces.check_allowed_again(session, lease)
         _give_time(lease, ask or ResumeRequest(), limits, now)
         quotas.check_resume(session, lease, limits, now=now)
         queue_again(

@@ -22,7 +22,7 @@ from leasing.schema.workspace import WorkspaceIn, WorkspacePatch
 from leasing.service import events, projects
 from leasing.service.principal import Principal
 from leasing.settings.limits import LimitSettings
-from leasing.states import LeaseState, ProjectRole, WorkspaceKind
+from leasing.states import LeaseState, ProjectRole, Role, WorkspaceKind
 from leasing.units import format_size, parse_size
 
 LEAST_BYTES = 16 * 1024**2
@@ -76,7 +76,7 @@ def _seen(session: Session, row: Workspace, principal: Principal) -> Found:
             )
         return Found(row, row.name, may_write=row.owner_id == principal.user_id, may_manage=True)
     name = session.execute(sa.select(Project.name).where(Project.id == row.project_id)).scalar_one()
-    role = _role(session, row.project_id, principal)
+    role = _role(session, row.project_id, principal.user_id)
     if role is None and not principal.admin:
         raise NotAllowed(
             f"Workspace {row.name!r} is for the members of project {name}.",
@@ -87,9 +87,9 @@ def _seen(session: Session, row: Workspace, principal: Principal) -> Found:
     return Found(row, f"{name}/{row.name}", may_write=principal.admin or role in WRITERS, may_manage=manages)
 
 
-def _role(session: Session, project_id: UUID, principal: Principal) -> str | None:
+def _role(session: Session, project_id: UUID, user_id: UUID) -> str | None:
     return session.execute(
-        sa.select(Member.role).where(Member.project_id == project_id, Member.user_id == principal.user_id)
+        sa.select(Member.role).where(Member.project_id == project_id, Member.user_id == user_id)
     ).scalar_one_or_none()
 
 
@@ -129,7 +129,7 @@ def create(session: Session, ask: WorkspaceIn, *, principal: Principal, limits: 
 
 def _to_make_in(session: Session, name: str, principal: Principal) -> Project:
     project = projects.find(session, name)
-    role = _role(session, project.id, principal)
+    role = _role(session, project.id, principal.user_id)
     if role not in WRITERS and not principal.admin:
         raise NotAllowed(
             f"Only developers and owners of project {project.name} may make workspaces there.",
@@ -211,6 +211,32 @@ def attach(session: Session, text: str, *, principal: Principal, limits: LimitSe
     _check_size(found)
     _check_free(session, found)
     return found.row.id, False
+
+
+def check_allowed_again(session: Session, lease: Lease) -> None:
+    """Before somebody lets a suspended lease go on: its owner may still use the project's workspace as it does.
+
+    It may have rested for weeks, and who belongs to a project changes. Raises `NotAllowed`.
+    """
+    if lease.workspace_id is None:
+        return
+    found = session.execute(
+        sa.select(Workspace, Project)
+        .join(Project, Project.id == Workspace.project_id)
+        .where(Workspace.id == lease.workspace_id)
+    ).one_or_none()
+    if found is None:  # its owner's own
+        return
+    workspace, project = found
+    owner, role = session.get_one(User, lease.owner_id), _role(session, project.id, lease.owner_id)
+    if owner.role == Role.ADMIN or role in WRITERS or (lease.workspace_read_only and role is not None):
+        return
+    may = "not use" if role is None else "read, and not write to,"
+    raise NotAllowed(
+        f"{owner.name} may {may} workspace {project.name}/{workspace.name} any more.",
+        hint=f"An owner of project {project.name} can let {owner.name} in again. "
+        f"Or give it up: lease release {lease.name}",
+    )
 
 
 def check_free_again(session: Session, lease: Lease) -> None:
