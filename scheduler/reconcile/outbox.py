@@ -26,13 +26,25 @@ ACTOR = "outbox"
 SIDE_BY_SIDE = 4
 LONGEST_PAUSE = 900.0
 
+# Together they wait for the slowest. So nobody has two on one channel among them, and what failed before, or goes where
+# something failed last, comes after all that may well arrive.
 CLAIM = sa.text("""
+    WITH due AS (
+        SELECT one.id, one.attempts + CAST(coalesce(contact.error, '') <> '' AS int) AS failed,
+            row_number() OVER (
+                PARTITION BY lease.owner_id, one.channel ORDER BY one.attempts, one.retry_at, one.id
+            ) AS nth
+        FROM notice AS one JOIN lease ON lease.id = one.lease_id
+        LEFT JOIN contact ON contact.user_id = lease.owner_id AND contact.channel = one.channel
+        WHERE one.delivered_at IS NULL AND one.given_up_at IS NULL AND one.voided_at IS NULL
+            AND one.retry_at <= now() AND (one.claim_until IS NULL OR one.claim_until < now())
+    )
     UPDATE notice SET attempts = attempts + 1, claim_until = now() + make_interval(secs => :seconds)
     WHERE id IN (
-        SELECT id FROM notice
-        WHERE delivered_at IS NULL AND given_up_at IS NULL AND voided_at IS NULL AND retry_at <= now()
-            AND (claim_until IS NULL OR claim_until < now())
-        ORDER BY retry_at LIMIT :limit FOR UPDATE SKIP LOCKED
+        SELECT one.id FROM notice AS one JOIN due ON due.id = one.id AND due.nth = 1
+        WHERE one.delivered_at IS NULL AND one.given_up_at IS NULL AND one.voided_at IS NULL
+            AND (one.claim_until IS NULL OR one.claim_until < now())
+        ORDER BY due.failed, one.retry_at LIMIT :limit FOR UPDATE OF one SKIP LOCKED
     )
     RETURNING id
 """)
@@ -48,12 +60,12 @@ class Outbox:
 
     def run_once(self) -> int:
         """Deliver what is due; how many rows were taken up. One that cannot be delivered is tried again, ever later."""
-        self._try_contacts()
         count = 0
         while errands := self._claim():
             count += len(errands)
             with ThreadPoolExecutor(SIDE_BY_SIDE, thread_name_prefix="outbox") as pool:
                 list(pool.map(self._run_errand, errands))
+        self._try_contacts()
         return count
 
     def _claim(self) -> Sequence[Errand]:

@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -20,13 +21,14 @@ from cryptography.fernet import Fernet
 from leasing.errors import Invalid
 from leasing.model import Contact, Event, Lease, Notice
 from leasing.service import contacts, links
+from leasing.service.principal import Principal
 from leasing.settings.notify import NotifySettings
 from leasing.states import Channel
 from scheduler.delivery.letter import Letter
 from scheduler.delivery.post import deliver
 from scheduler.delivery.postman import Keys, Postman
 from scheduler.reconcile.outbox import Outbox
-from tests.support.cluster import Cluster
+from tests.support.cluster import Cluster, user
 from tests.support.receiving import Mailbox, Receiver, http_receiver, mail_server
 from tests.support.warned import clock, notices_of, quiet_since, reclaimer
 
@@ -229,6 +231,72 @@ def test_two_outboxes_at_once_share_the_work(cluster: Cluster) -> None:
 
     outbox(cluster, settings, meanwhile).run_once()
     assert len(sent) == 1
+
+
+def owned_by(cluster: Cluster, who: Principal, lease: Lease) -> Lease:
+    with cluster.sessions.begin() as session:
+        session.execute(sa.update(Lease).where(Lease.id == lease.id).values(owner_id=who.user_id))
+    return lease
+
+
+def told_at(cluster: Cluster, who: Principal, address: str) -> None:
+    with cluster.sessions.begin() as session:
+        contacts.store(session, "webhook", address, SEAL, NotifySettings(), principal=who)
+
+
+def test_a_webhook_that_takes_for_ever_keeps_nobody_else_waiting(cluster: Cluster) -> None:
+    settings = NotifySettings()
+    with cluster.sessions.begin() as session:
+        grace = user(session, "grace")
+    told_at(cluster, cluster.ada, "https://hole.test/x")
+    told_at(cluster, grace, "https://fine.test/x")
+    for _ in range(5):
+        quiet_since(cluster, cluster.run(idle_timeout="1h", ttl="8h"), HOUR)
+    reclaimer(cluster).run_once()
+    quiet_since(cluster, owned_by(cluster, grace, cluster.run(idle_timeout="1h", ttl="8h")), HOUR)
+    reclaimer(cluster).run_once()
+    told, waited = threading.Event(), []
+
+    def send(letter: Letter) -> str:
+        if "fine" in letter.address:
+            told.set()
+            return ""
+        waited.append(told.wait(5))
+        return "it took for ever"
+
+    outbox(cluster, settings, send).run_once()
+    assert waited == [True] * 5, "hers went beside the first of his, and before the others"
+
+
+def test_what_failed_comes_after_what_was_never_tried(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("scheduler.reconcile.outbox.SIDE_BY_SIDE", 1)
+    with cluster.sessions.begin() as session:
+        grace = user(session, "grace")
+    told_at(cluster, cluster.ada, "https://hole.test/x")
+    told_at(cluster, grace, "https://fine.test/x")
+    for _ in range(2):
+        quiet_since(cluster, cluster.run(idle_timeout="1h", ttl="8h"), HOUR)
+    reclaimer(cluster).run_once()
+    sent: list[str] = []
+
+    def send(letter: Letter) -> str:
+        sent.append(letter.address.partition("//")[2].partition(".")[0])
+        return "no" if "hole" in letter.address else ""
+
+    box = outbox(cluster, NotifySettings(), send)
+    box.run_once()
+    assert sent == ["hole"] * 2
+    due_again(cluster)
+    late = owned_by(cluster, grace, cluster.run(idle_timeout="1h", ttl="8h"))
+    for lease in (cluster.run(idle_timeout="1h", ttl="8h"), late):
+        quiet_since(cluster, lease, HOUR)
+    reclaimer(cluster).run_once()
+    with cluster.sessions.begin() as session:
+        contacts.test(session, "webhook", principal=cluster.ada, now=clock(cluster))
+    box.run_once()
+    assert sent[2:] == ["fine", "hole", "hole", "hole", "hole"], "nor does a trial come before it"
 
 
 @pytest.mark.parametrize(
