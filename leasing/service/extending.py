@@ -20,3 +20,10 @@ def usual_step(lease: Lease, limits: LimitSettings, now: datetime) -> int:
         step, most, end = limits.extend_seconds, limits.max_ttl_seconds, lease.ends_at or lease.until
     has = (end - now).total_seconds() if end is not None else float(lease.ttl_seconds or 0)
     return max(LEAST_SECONDS, min(step, int(most - has)))
+
+
+def usual_keep(lease: Lease, limits: LimitSettings, now: datetime) -> int:
+    """Seconds for which a quiet lease is kept: the platform's step, as far as its time goes. That it has all the time
+    that it may have makes a keep no shorter, for a keep takes none."""
+    has = (lease.ends_at - now).total_seconds() if lease.ends_at is not None else limits.extend_seconds
+    return max(LEAST_SECONDS, min(limits.extend_seconds, int(has)))

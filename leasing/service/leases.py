@@ -99,10 +99,12 @@ def renew(
             hint=f"Start anew: lease up {lease.name}",
         )
     quiet = state is LeaseState.RUNNING and lease.idle_since is not None
-    if ask.ttl is None and ask.until is None:
+    usual = ask.ttl is None and ask.until is None
+    if usual:
         step = extending.usual_step(lease, limits, now)
         if quiet and lease.ends_at is not None and lease.ends_at - now >= timedelta(seconds=step):
-            _keep(session, lease, step, principal=principal, now=now)
+            keep = extending.usual_keep(lease, limits, now)
+            _keep(session, lease, keep, principal=principal, now=now)
             return
         ask = RenewRequest(ttl=f"{step}s")
     if state is LeaseState.SUSPENDED:
@@ -137,8 +139,11 @@ def renew(
         lease_id=lease.id,
     )
     if quiet:
-        added = parse_duration(ask.ttl) if ask.ttl is not None else int((ends_at - now).total_seconds())
-        _keep(session, lease, max(1, added), principal=principal, now=now)
+        if usual:
+            keep = extending.usual_keep(lease, limits, now)
+        else:
+            keep = parse_duration(ask.ttl) if ask.ttl is not None else int((ends_at - now).total_seconds())
+        _keep(session, lease, max(1, keep), principal=principal, now=now)
 
 
 def _keep(session: Session, lease: Lease, seconds: int, *, principal: Principal, now: datetime) -> None:

@@ -6,15 +6,18 @@ from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 
 import pytest
+import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from leasing.errors import NotFree
-from leasing.model import Lease
+from leasing.model import Keep, Lease
 from leasing.schema.lease import RenewRequest
 from leasing.service import leases
 from leasing.settings.limits import LimitSettings
+from leasing.units import parse_duration
 from tests.support.calendar import book
 from tests.support.cluster import Cluster
+from tests.support.warned import clock, quiet_since
 
 
 @pytest.fixture
@@ -40,6 +43,39 @@ def extend(cluster: Cluster) -> Callable[..., Lease]:
         return cluster.lease(lease.id)
 
     return extend
+
+
+def kept_for(cluster: Cluster) -> timedelta:
+    with cluster.sessions() as session:
+        keep = session.execute(sa.select(Keep)).scalar_one()
+        assert keep.until is not None
+        return keep.until - keep.created_at
+
+
+@pytest.mark.parametrize(
+    ("ttl", "most", "kept", "has"),
+    [
+        ("7d", "7d", "2h", "7d"),  # the longest that there is: a keep needs no more of it
+        ("50m", "1h", "50m", "50m"),  # nor does it outlast the lease
+        ("10m", "30m", "30m", "30m"),
+        ("10m", "7d", "2h", "2h10m"),
+    ],
+)
+def test_what_is_quiet_is_kept_for_the_usual_time_whatever_room_there_is(
+    cluster: Cluster, ttl: str, most: str, kept: str, has: str
+) -> None:
+    lease = cluster.run(ttl=ttl)
+    quiet_since(cluster, lease, timedelta(minutes=30))
+
+    def act(session: Session, row: Lease, moment: datetime) -> None:
+        limits = LimitSettings(max_ttl_seconds=parse_duration(most))
+        leases.renew(session, row, RenewRequest(), principal=cluster.ada, limits=limits, now=moment)
+
+    cluster.change(lease.id, act)
+    ends_at, near = cluster.lease(lease.id).ends_at, timedelta(minutes=1)
+    assert ends_at is not None
+    assert abs(ends_at - clock(cluster) - timedelta(seconds=parse_duration(has))) < near
+    assert abs(kept_for(cluster) - timedelta(seconds=parse_duration(kept))) < near
 
 
 def test_a_renewal_ends_where_a_reservation_begins(cluster: Cluster, extend: Callable[..., Lease]) -> None:
