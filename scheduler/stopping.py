@@ -40,12 +40,29 @@ LAST_WORDS = sa.text("""
     RETURNING now(), reason IS NULL
 """)
 LOST = sa.text("UPDATE lease SET message = '' WHERE id = :lease")
-# The run, then its allocations: whoever takes or frees anything locks a node before its devices.
+# The run, then its allocations: whoever takes or frees anything locks a node before its devices. It stopped when the
+# engine says so, but not before it was last seen to run, for an engine's clock may be behind: so `reconcile.runs` has
+# it. From its being stopped on, its engine's comparison says nothing of it any more.
 FREE = sa.text("""
-    WITH closed AS (
-        UPDATE run SET stopped_at = coalesce(stopped_at, least(CAST(:stopped AS timestamptz), now())),
-            released_at = now()
-        WHERE id = :run RETURNING id
+    WITH ran AS (
+        SELECT greatest(
+            run.started_at,
+            (SELECT at FROM run_sample WHERE run_id = run.id),
+            (
+                SELECT least(compared_at, (
+                    SELECT max(at) FROM event WHERE lease_id = run.lease_id AND to_state = 'stopping'
+                ))
+                FROM counting WHERE node_id = run.node_id AND compared_at IS NOT NULL
+            )
+        ) AS until
+        FROM run WHERE id = :run
+    ), closed AS (
+        UPDATE run SET released_at = now(), stopped_at = coalesce(
+            stopped_at,
+            CASE WHEN CAST(:stopped AS timestamptz) IS NOT NULL THEN least(greatest(:stopped, ran.until), now()) END,
+            now()
+        )
+        FROM ran WHERE id = :run RETURNING id
     )
     UPDATE allocation SET released_at = now() FROM closed WHERE run_id = closed.id AND released_at IS NULL
 """)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 import pytest
@@ -10,7 +11,8 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from leasing.database import now
-from leasing.model import Counting, Run, RunSpan, RunUse
+from leasing.drivers.protocol import Container
+from leasing.model import Counting, Run, RunSample, RunSpan, RunUse
 from leasing.service import used
 from leasing.service.used import Part, Reading, hour_of
 from scheduler.reconcile import runs
@@ -121,6 +123,53 @@ def test_what_ended_counts_until_its_container_stopped_and_not_until_that_was_wr
     assert stopped is not None
     assert released is not None
     assert until == stopped < released
+
+
+@pytest.mark.parametrize("seen", ["started", "compared", "sampled"])
+def test_an_engine_whose_clock_is_behind_takes_nothing_off_what_was_seen(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch, seen: str
+) -> None:
+    lease = cluster.run(gpu="1")
+    stage.run_once(cluster.sessions)
+    if seen == "compared":
+        assert compare(cluster) == 0
+    with cluster.sessions.begin() as session:
+        run = session.execute(sa.select(Run)).scalar_one()
+        last = run.started_at
+        if seen == "compared":
+            last = session.execute(sa.select(Counting.compared_at)).scalar_one()
+        elif seen == "sampled":
+            last = now(session)
+            session.add(RunSample(run_id=run.id, at=last, cpu_seconds_total=1.0, memory_working_set_bytes=1))
+    inspect = cluster.driver.inspect
+
+    def behind(name: str) -> Container | None:
+        found = inspect(name)
+        if found is None or found.finished_at is None:
+            return found
+        return replace(found, finished_at=found.finished_at - timedelta(minutes=5))
+
+    monkeypatch.setattr(cluster.driver, "inspect", behind)
+    cluster.release(lease.id)
+    cluster.work()
+    with cluster.sessions() as session:
+        assert session.execute(sa.select(Run.stopped_at)).scalar_one() == last
+
+
+def test_a_comparison_after_its_stop_says_nothing_of_it(cluster: Cluster) -> None:
+    """As with one whose worker died before it could write the stop down."""
+    lease = cluster.run(gpu="1")
+    stage.run_once(cluster.sessions)
+    assert compare(cluster) == 0
+    cluster.release(lease.id)
+    with cluster.sessions.begin() as session:
+        session.execute(sa.update(Counting).values(compared_at=now(session) + timedelta(hours=1)))
+    cluster.work()
+    with cluster.sessions() as session:
+        stopped, released = session.execute(sa.select(Run.stopped_at, Run.released_at)).one()
+    assert stopped is not None
+    assert released is not None
+    assert stopped < released
 
 
 def test_a_container_that_is_gone_counts_until_it_was_last_seen(cluster: Cluster) -> None:
