@@ -57,11 +57,16 @@ class Loops:
     def _linked(self, image: Path, size_bytes: int) -> Path:
         device = self._device(image)
         # a mounted one grows another time: that would take a capability that root in a container does not have
-        if image.stat().st_size < size_bytes and not self._mounted(image.stem).is_mount():
-            os.truncate(image, size_bytes)
+        growing = self._growing(image)
+        smaller = image.stat().st_size < size_bytes
+        if (smaller or growing.exists()) and not self._mounted(image.stem).is_mount():
+            growing.touch()  # the file's size does not tell whether its file system came after it
+            if smaller:
+                os.truncate(image, size_bytes)
             _run("losetup", "--set-capacity", device)
             _run("e2fsck", "-f", "-p", device, good=range(_DAMAGED))  # resize2fs insists on it
             _run("resize2fs", device)
+            growing.unlink()
         LINKS.mkdir(parents=True, exist_ok=True)
         link, fresh = LINKS / image.stem, LINKS / f".{image.stem}"
         fresh.unlink(missing_ok=True)
@@ -75,9 +80,11 @@ class Loops:
             image = self._image(name)
             if not image.exists():
                 self._making(image).unlink(missing_ok=True)
+                self._growing(image).unlink(missing_ok=True)
                 return
             for device in self._devices(image):
                 _run("losetup", "--detach", device)
+            self._growing(image).unlink(missing_ok=True)
             image.unlink(missing_ok=True)
             _let_go()
 
@@ -113,6 +120,10 @@ class Loops:
 
     def _making(self, image: Path) -> Path:
         return image.with_suffix(".making")
+
+    def _growing(self, image: Path) -> Path:
+        """There from before the file grows until its file system has."""
+        return image.with_suffix(".growing")
 
     def _format(self, image: Path, size_bytes: int) -> None:
         """Under another name until it is whole. The journal costs a millisecond, and saves files from a power cut."""
