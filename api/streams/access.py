@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from uuid import UUID
 
+from fastapi import FastAPI
 from fastapi.concurrency import run_in_threadpool
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 from starlette.requests import HTTPConnection
 
 from api.deps import signed_in
 from api.streams import threads
 from leasing.access import Action
+from leasing.database import Sessions
 from leasing.errors import NotAllowed, NotFound, NotSignedIn
 from leasing.model import Lease
 from leasing.service import leases
 
+log = logging.getLogger(__name__)
 RECHECK_SECONDS = 5.0
 
 
@@ -29,13 +34,19 @@ def find(session: Session, connection: HTTPConnection, ref: str, action: Action)
 
 def still_allowed(connection: HTTPConnection, lease_id: UUID, action: Action) -> bool:
     """False once the token was revoked, its user disabled, or they may do that with the lease no longer."""
+    sessions = connection.app.state.sessions
+    return holds(sessions, lambda session: find(session, connection, str(lease_id), action))
+
+
+def holds(sessions: Sessions, look: Callable[[Session], object]) -> bool:
+    """Whether `look` still refuses nothing. True where the database cannot tell now: the next look will."""
     try:
-        with connection.app.state.sessions.begin() as session:
-            find(session, connection, str(lease_id), action)
+        with sessions.begin() as session:
+            look(session)
     except (NotSignedIn, NotAllowed, NotFound):
         return False
-    except OperationalError:
-        return True  # nothing is known now; the next look will tell
+    except SQLAlchemyError as error:  # away, failing over, or without a connection to spare
+        log.warning("no look at who streams error=%s", type(error).__name__)
     return True
 
 
@@ -44,20 +55,26 @@ async def while_allowed(
     connection: HTTPConnection, lease_id: UUID, action: Action, stop: Callable[[], None]
 ) -> AsyncIterator[None]:
     """Calls `stop`, in a thread, once the caller may do that with the lease no longer or the process is to end."""
-    watch = asyncio.create_task(_watch(connection, lease_id, action, stop))
+    still = partial(still_allowed, connection, lease_id, action)
+    watching = asyncio.create_task(watch(connection.app, lease_id, still, stop, RECHECK_SECONDS))
     try:
         yield
     finally:
-        watch.cancel()
+        watching.cancel()
 
 
-async def _watch(
-    connection: HTTPConnection, lease_id: UUID, action: Action, stop: Callable[[], None]
+async def watch(
+    app: FastAPI, of: UUID, still: Callable[[], bool], stop: Callable[[], None], seconds: float
 ) -> None:
-    fanout = connection.app.state.fanout
-    async with fanout.follow(str(lease_id)) as news:
-        while not fanout.closed and await run_in_threadpool(still_allowed, connection, lease_id, action):
-            with suppress(TimeoutError):
-                await asyncio.wait_for(news.wait(), RECHECK_SECONDS)
-            news.clear()
-    await threads.wait_for(connection.app, stop)
+    """Calls `stop` once `still` says no, asked at any news of that lease or workspace and every so many seconds. A
+    look that fails says no as well: nothing may flow that nobody watches."""
+    fanout = app.state.fanout
+    try:
+        async with fanout.follow(str(of)) as news:
+            while not fanout.closed and await run_in_threadpool(still):
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(news.wait(), seconds)
+                news.clear()
+    except Exception:
+        log.exception("a look at who streams failed, the stream is ended of=%s", of)
+    await threads.wait_for(app, stop)

@@ -11,14 +11,14 @@ import anyio
 from fastapi import APIRouter, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import StreamingResponse
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import SQLAlchemyError
 
 from api.deps import signed_in
 from api.openapi import refusals
 from api.routers.workspaces import Of
-from api.streams import threads
+from api.streams import access, threads
 from leasing.drivers.streaming import LogStream
-from leasing.errors import LeasingError, NotAllowed, NotFound, NotSignedIn
+from leasing.errors import LeasingError, NotAllowed
 from leasing.service import exports
 from leasing.service.exports import Export
 
@@ -59,7 +59,10 @@ def export_workspace(ref: str, request: Request, project: Of = None) -> Streamin
 
 async def _stream(request: Request, export: Export, source: LogStream) -> AsyncIterator[bytes]:
     """A piece is read when the last one has gone out, so the engine waits for a slow reader."""
-    watch = asyncio.create_task(_watch(request, export, source))
+    still = partial(_still, request, export)
+    watch = asyncio.create_task(
+        access.watch(request.app, export.workspace_id, still, source.close, exports.BEAT_SECONDS)
+    )
     try:
         while (chunk := await threads.wait_for(request.app, partial(next, source, None))) is not None:
             yield chunk
@@ -72,28 +75,14 @@ async def _stream(request: Request, export: Export, source: LogStream) -> AsyncI
             await run_in_threadpool(_end, request, export)
 
 
-async def _watch(request: Request, export: Export, source: LogStream) -> None:
-    """Hold the claim, until the caller may go on no more or the process is to end."""
-    fanout = request.app.state.fanout
-    async with fanout.follow(str(export.workspace_id)) as news:
-        while not fanout.closed and await run_in_threadpool(_still, request, export):
-            with suppress(TimeoutError):
-                await asyncio.wait_for(news.wait(), exports.BEAT_SECONDS)
-            news.clear()
-    await threads.wait_for(request.app, source.close)
-
-
 def _still(request: Request, export: Export) -> bool:
-    try:
-        with request.app.state.sessions.begin() as session:
-            exports.still(session, export, principal=signed_in(request, session).principal)
-    except (NotSignedIn, NotAllowed, NotFound):
-        return False
-    except OperationalError:
-        return True  # nothing is known now; the next look will tell
-    return True
+    """Hold the claim; False once the caller may go on no more."""
+    return access.holds(
+        request.app.state.sessions,
+        lambda session: exports.still(session, export, principal=signed_in(request, session).principal),
+    )
 
 
 def _end(request: Request, export: Export) -> None:
-    with suppress(OperationalError, LeasingError), request.app.state.sessions.begin() as session:
+    with suppress(SQLAlchemyError, LeasingError), request.app.state.sessions.begin() as session:
         exports.end(session, export)

@@ -6,6 +6,7 @@ They live in this process alone: one that is restarted hangs up on them, and who
 from __future__ import annotations
 
 import asyncio
+import logging
 import secrets
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -15,7 +16,7 @@ from uuid import UUID
 
 from fastapi import FastAPI, WebSocket
 from fastapi.concurrency import run_in_threadpool
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import SQLAlchemyError
 
 from api.streams import access, threads
 from api.streams.scrollback import Scrollback
@@ -26,6 +27,7 @@ from leasing.errors import Conflict, LeasingError, NotFound
 from leasing.model import Lease
 from leasing.states import LeaseState
 
+log = logging.getLogger(__name__)
 KEPT_SECONDS = 600.0
 """So long may nobody look at one."""
 AHEAD_BYTES = 64 * 1024
@@ -136,24 +138,31 @@ class Kept:
             await changed.wait()
 
     async def _guard(self) -> None:
-        """Hang up once whoever opened it may no longer enter, has been away for too long, or this process ends."""
-        fanout = self._app.state.fanout
-        async with fanout.follow(str(self.owner.lease_id)) as news:
-            while not self._cause:
-                with suppress(TimeoutError):
-                    await asyncio.wait_for(news.wait(), access.RECHECK_SECONDS)
-                news.clear()
-                away = asyncio.get_running_loop().time() - self._left_at
-                if fanout.closed:
-                    self._cause = "The platform is being restarted."
-                elif self._viewer is None and away > KEPT_SECONDS:
-                    self._cause = f"Nobody looked at it for {KEPT_SECONDS / 60:.0f} minutes."
-                elif not await run_in_threadpool(
-                    access.still_allowed, self._socket, self.owner.lease_id, Action.ENTER
-                ):
-                    self._cause = "You may no longer enter this lease, or have signed out."
+        """Hang up once whoever opened it may no longer enter, has been away for too long, or this process ends. A look
+        that fails hangs up as well: nobody may type where nobody watches."""
+        try:
+            async with self._app.state.fanout.follow(str(self.owner.lease_id)) as news:
+                while not self._cause:
+                    with suppress(TimeoutError):
+                        await asyncio.wait_for(news.wait(), access.RECHECK_SECONDS)
+                    news.clear()
+                    self._cause = await self._over()
+        except Exception:
+            log.exception("a look at a terminal failed, it is ended lease=%s", self.owner.lease_id)
+            self._cause = "Whether you may still enter this lease could not be told."
         with suppress(LeasingError):
             await threads.wait_for(self._app, self.process.close)
+
+    async def _over(self) -> str:
+        """Why it has to end now; nothing while it may go on."""
+        away = asyncio.get_running_loop().time() - self._left_at
+        if self._app.state.fanout.closed:
+            return "The platform is being restarted."
+        if self._viewer is None and away > KEPT_SECONDS:
+            return f"Nobody looked at it for {KEPT_SECONDS / 60:.0f} minutes."
+        if not await run_in_threadpool(access.still_allowed, self._socket, self.owner.lease_id, Action.ENTER):
+            return "You may no longer enter this lease, or have signed out."
+        return ""
 
     async def _ending(self) -> dict[str, Any]:
         """Its exit code, and a sentence where it did not end by itself."""
@@ -175,7 +184,7 @@ class Kept:
         try:
             with self._app.state.sessions() as session:
                 lease = session.get(Lease, self.owner.lease_id)
-        except OperationalError:
+        except SQLAlchemyError:
             return ""
         if lease is None or lease.state == LeaseState.RUNNING:
             return ""

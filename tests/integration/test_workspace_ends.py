@@ -237,6 +237,25 @@ def test_an_export_is_cut_when_its_reader_may_no_more(
         until(lambda: not exporting(cluster), what="the end of the export")
 
 
+def test_an_export_that_can_not_be_looked_after_is_cut(
+    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exports, "BEAT_SECONDS", 0.05)
+    cluster.driver.archived = (b"x" * 1_000_000 for _ in iter(int, 1))
+    used(cluster)
+    with (
+        served(cluster, tmp_path) as api,
+        api.client(token(cluster, cluster.ada)) as ada,
+        ada.stream("GET", "/workspaces/data/export") as answer,
+    ):
+        pieces = answer.iter_bytes()
+        next(pieces)
+        monkeypatch.delattr(exports, "still")
+        with pytest.raises(httpx.RemoteProtocolError):
+            for _ in pieces:
+                pass
+
+
 def test_the_helper_of_a_process_that_is_gone_goes_too(cluster: Cluster) -> None:
     workspace_id = used(cluster)
     with cluster.sessions.begin() as session:

@@ -1,0 +1,122 @@
+"""Whoever looks after a stream: what fails in that look never leaves the stream without one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import NoReturn
+
+import httpx
+import pytest
+from sqlalchemy.exc import InterfaceError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from websockets.sync.client import connect
+
+from api.streams import access
+from leasing.errors import NotAllowed
+from leasing.model import Lease
+from tests.support.api import Served, served, token
+from tests.support.cluster import Cluster
+from tests.support.postgres import TestDatabases
+from tests.support.stack import until
+
+Ended = Callable[[], bool]
+
+
+@pytest.fixture(scope="module")
+def cluster(databases: TestDatabases) -> Iterator[Cluster]:
+    """One for all: each test has leases of its own."""
+    with databases.migrated() as url, Cluster.opened(url) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def api(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    with pytest.MonkeyPatch.context() as patch, served(cluster, tmp_path_factory.mktemp("api")) as made:
+        patch.setattr(access, "RECHECK_SECONDS", 0.05)
+        yield made
+
+
+@pytest.fixture
+def ada(api: Served, cluster: Cluster) -> Iterator[httpx.Client]:
+    with api.client(token(cluster, cluster.ada)) as client:
+        yield client
+
+
+class Looks:
+    """In place of the look at who may: raises what it is told to, and counts."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+        self.count = 0
+
+    def __call__(self, *_: object) -> NoReturn:
+        self.count += 1
+        raise self.error
+
+
+@contextmanager
+def output(api: Served, cluster: Cluster, ada: httpx.Client, lease: Lease) -> Iterator[Ended]:
+    cluster.driver.say(cluster.container(lease.id), b"hello\n")
+    with ada.stream("GET", f"/leases/{lease.id}/logs", params={"follow": True}) as answer:
+        pieces = answer.iter_text()
+        assert next(pieces) == "hello\n"
+        yield lambda: list(pieces) == []
+
+
+@contextmanager
+def shell(api: Served, cluster: Cluster, ada: httpx.Client, lease: Lease, kind: str) -> Iterator[Ended]:
+    with connect(
+        f"{api.url.replace('http', 'ws')}/api/v1/leases/{lease.id}/{kind}",
+        additional_headers={"Authorization": ada.headers["Authorization"]},
+        compression=None,
+    ) as socket:
+        socket.send(b"hi")
+        while socket.recv(10) != b"hi":
+            pass
+        yield lambda: json.loads(list(socket)[-1])["exit_code"] == 129
+
+
+@contextmanager
+def opened(api: Served, cluster: Cluster, ada: httpx.Client, kind: str) -> Iterator[Ended]:
+    """A stream that flows; what is yielded waits for its end."""
+    lease = cluster.run()
+    with (
+        output(api, cluster, ada, lease) if kind == "logs" else shell(api, cluster, ada, lease, kind)
+    ) as ended:
+        yield ended
+
+
+STREAMS = pytest.mark.parametrize("kind", ["logs", "terminal", "terminals"])
+
+
+@STREAMS
+@pytest.mark.parametrize(
+    "error", [PoolTimeout("no connection to spare"), InterfaceError("", {}, Exception())]
+)
+def test_what_the_database_cannot_tell_is_asked_again(
+    api: Served,
+    cluster: Cluster,
+    ada: httpx.Client,
+    kind: str,
+    error: Exception,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with opened(api, cluster, ada, kind) as ended:
+        looks = Looks(error)
+        monkeypatch.setattr(access, "find", looks)
+        until(lambda: looks.count > 2, what="looks that go on")
+        looks.error = NotAllowed("no longer")
+        assert ended()
+
+
+@STREAMS
+def test_a_look_that_fails_ends_the_stream(
+    api: Served, cluster: Cluster, ada: httpx.Client, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with opened(api, cluster, ada, kind) as ended:
+        looks = Looks(RuntimeError("nobody thought of that"))
+        monkeypatch.setattr(access, "find", looks)
+        assert ended()
+        assert looks.count == 1
