@@ -54,10 +54,12 @@ class Spot:
 
 
 @router.get("/leases/{ref}/files/list", summary="What files there are", responses=refusals(409, 502))
-def list_files(ref: str, request: Request, path: Path = "") -> FolderOut:
+async def list_files(ref: str, request: Request, path: Path = "") -> FolderOut:
     """As the lease's user sees them. Of a folder: what is in it."""
-    spot = _spot(request, ref, path)
-    found = spot.engine.list_files(spot.place.container, spot.path)
+    threads.check_room(request.app)
+    spot = await run_in_threadpool(_spot, request, ref, path)
+    # a command in the container answers, in its own time: the operations' threads are not to wait for it
+    found = await threads.wait_for(request.app, spot.engine.list_files, spot.place.container, spot.path)
     return FolderOut(
         path=spot.path,
         itself=_out(found.itself),

@@ -8,8 +8,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from leasing.drivers.docker import copying
 from leasing.drivers.fake import FakeDriver
-from leasing.errors import Conflict, ContainerGone, NotAllowed, NotFound
+from leasing.errors import Conflict, ContainerGone, DriverError, NotAllowed, NotFound
 from tests.support.bench import Bench, opened, output
 
 pytestmark = pytest.mark.xdist_group("docker")
@@ -96,6 +97,19 @@ def test_a_copy_out_can_be_given_up(bench: Bench) -> None:
     assert next(stream)
     stream.close()
     assert len(b"".join(stream)) < 2**23, "what was under way already, and no more"
+
+
+@pytest.mark.parametrize("look", ["sleep 600", "while :; do echo 81a4 1 1 ./x; sleep 0.1; done"])
+def test_a_container_that_does_not_answer_is_given_up(
+    bench: Bench, look: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if isinstance(bench.driver, FakeDriver):
+        pytest.skip("the engine in memory asks no command")
+    container = bench.up(bench.facts())
+    monkeypatch.setattr(copying, "LOOK", look)
+    monkeypatch.setattr(copying, "LOOK_SECONDS", 0.5)
+    with pytest.raises(DriverError, match="did not say within"):
+        bench.driver.list_files(container.id, "/workspace")
 
 
 def test_links_odd_names_and_closed_folders_are_told_apart(bench: Bench) -> None:

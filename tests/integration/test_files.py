@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import io
 import tarfile
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
 
+import web
+from api.app import THREADS
+from leasing.drivers.copying import Listing
 from leasing.model import Signal
 from tests.support.api import Served, served, token
 from tests.support.cluster import Cluster
@@ -26,7 +31,7 @@ def cluster(databases: TestDatabases) -> Iterator[Cluster]:
 
 @pytest.fixture(scope="module")
 def api(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    with served(cluster, tmp_path_factory.mktemp("api")) as made:
+    with served(cluster, tmp_path_factory.mktemp("api"), prepare=web.mount) as made:
         yield made
 
 
@@ -135,6 +140,29 @@ def test_an_upload_that_breaks_off_is_no_whole_one(cluster: Cluster, ada: httpx.
     answer = ada.put(f"/leases/{lease.name}/files", params=PATH, content=sent[:3000])
     assert (answer.status_code, answer.json()["code"]) == (422, "invalid")
     assert ada.get(f"/leases/{lease.name}/files/list", params=PATH).json()["items"] == []
+
+
+def test_containers_that_do_not_answer_keep_nobody_else_waiting(
+    cluster: Cluster, ada: httpx.Client, api: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lease, answered, asked = cluster.run(), threading.Event(), threading.Semaphore(0)
+    listing = cluster.driver.list_files
+
+    def slow(container: str, path: str) -> Listing:
+        asked.release()
+        assert answered.wait(30)
+        return listing(container, path)
+
+    monkeypatch.setattr(cluster.driver, "list_files", slow)
+    with ThreadPoolExecutor(THREADS) as callers:
+        pages = [f"/leases/{lease.name}/files/list", f"{api.url}/leases/{lease.name}/files"]
+        looks = [callers.submit(ada.get, pages[number % 2]) for number in range(THREADS)]
+        try:
+            assert all(asked.acquire(timeout=20) for _ in range(THREADS))
+            assert ada.get("/me", timeout=5).status_code == 200
+        finally:
+            answered.set()
+        assert {look.result().status_code for look in looks} == {200}
 
 
 def test_any_other_body_is_bounded_as_ever(cluster: Cluster, ada: httpx.Client) -> None:

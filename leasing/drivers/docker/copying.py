@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 import stat
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -33,6 +34,8 @@ LINE = re.compile(r"([0-9a-f]+) (\d+) (-?\d+) (.*)", re.DOTALL)
 BEGINS = re.compile(r"\n(?=[0-9a-f]+ \d+ -?\d+ \./|d \./)")
 """A name may hold a line's end itself."""
 MOST_BYTES = 4 * 2**20
+LOOK_SECONDS = 10.0
+"""The command is of the container's image, which need not answer at all; nobody is kept waiting for longer."""
 ENDS_TRIES, ENDS_SECONDS = 40, 0.05
 KINDS: dict[int, FileKind] = {stat.S_IFREG: "file", stat.S_IFDIR: "folder", stat.S_IFLNK: "link"}
 
@@ -43,9 +46,7 @@ class Copying(Streams):
     def list_files(self, container_id: str, path: str) -> Listing:
         process = self.exec(container_id, ["sh", "-c", LOOK, "sh", path], tty=False, aside=lambda _: None)
         try:
-            said = b""
-            while len(said) < MOST_BYTES and (chunk := process.read()):
-                said += chunk
+            said = _said(process, path)
             code = _ended(process) if len(said) < MOST_BYTES else 0
         finally:
             with contextlib.suppress(DriverError, OSError):
@@ -78,6 +79,31 @@ class Copying(Streams):
             )
             if not answer.ok:
                 raise _refused(path, answer.text)
+
+
+def _said(process: ExecStream, path: str) -> bytes:
+    """What it prints, or as much of it as counts. Raises `DriverError` when it takes too long."""
+    late = threading.Event()
+
+    def give_up() -> None:
+        late.set()
+        process.hang_up()  # which ends the reading
+
+    timer = threading.Timer(LOOK_SECONDS, give_up)
+    timer.daemon = True
+    timer.start()
+    try:
+        said = b""
+        while len(said) < MOST_BYTES and (chunk := process.read()):
+            said += chunk
+    finally:
+        timer.cancel()
+    if late.is_set():
+        raise DriverError(
+            f"The container did not say within {LOOK_SECONDS:.0f} s what is at {path}.",
+            hint="Look from inside: lease exec NAME",
+        )
+    return said
 
 
 def _ended(process: ExecStream) -> int | None:
