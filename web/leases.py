@@ -9,6 +9,7 @@ from fastapi import APIRouter, Form, Query, Request
 from fastapi.responses import RedirectResponse, Response
 
 from api.deps import Caller, Core, Limits, Now, Unit
+from api.revoking import Settle
 from leasing.access import Action
 from leasing.errors import Invalid, LeasingError
 from leasing.model import Lease
@@ -75,9 +76,12 @@ def show(ref: str, request: Request, unit: Unit, caller: Caller, now: Now, core:
 
 
 @router.post("/leases/{ref}/release")
-def release(ref: str, unit: Unit, caller: Caller, now: Now) -> Response:
+def release(ref: str, unit: Unit, caller: Caller, now: Now, settle: Settle) -> Response:
+    """Its endpoint is shut with the answer."""
     lease = leases.find(unit, ref, principal=caller, action=Action.RELEASE, lock=True)
     leases.release(unit, lease, principal=caller, now=now)
+    if lease.port is not None:
+        settle()
     return RedirectResponse(f"/leases/{lease.id}", 303)
 
 

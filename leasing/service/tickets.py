@@ -54,3 +54,20 @@ def no_ticket() -> NotSignedIn:
     return NotSignedIn(
         "That ticket was used already or is too old.", hint="Open the endpoint from its page again."
     )
+
+
+def withdraw(session: Session, *, user_id: UUID, now: datetime) -> None:
+    """Every browser of that user's is shut out of all endpoints: its cookies, and tickets that nobody used yet. Tokens
+    handed out to applications stay good."""
+    session.execute(
+        sa.update(Token)
+        .where(
+            Token.user_id == user_id,
+            sa.or_(
+                Token.kind == TokenKind.ENDPOINT,
+                sa.and_(Token.kind == TokenKind.SIGNIN, Token.lease_id.is_not(None)),
+            ),
+            Token.revoked_at.is_(None),
+        )
+        .values(revoked_at=now)
+    )

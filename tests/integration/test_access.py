@@ -13,6 +13,8 @@ import httpx
 import pytest
 import sqlalchemy as sa
 
+import web
+from api.deps import COOKIE
 from api.revoking import HEADER
 from leasing import Client, errors
 from leasing.cli.app import execute
@@ -184,7 +186,7 @@ def gate(database_url: str, tmp_path: Path) -> Iterator[tuple[Gate, Served]]:
     (tmp_path / "api").mkdir()
     with (
         opened(database_url, tmp_path, poll_seconds=30.0) as made,
-        served(made.cluster, tmp_path / "api") as api,
+        served(made.cluster, tmp_path / "api", prepare=web.mount) as api,
     ):
         yield made, api
 
@@ -232,6 +234,39 @@ def test_a_revocation_is_in_force_with_its_answer(gate: tuple[Gate, Served]) -> 
         let_in(vic)
         shut("PATCH", "/users/vic", 401, vic, disabled=True)
         shut("DELETE", "/leases/app", 503, root)
+
+
+def test_the_pages_shut_out_with_their_answer_as_well(gate: tuple[Gate, Served]) -> None:
+    gateway, api = gate
+    root = token(gateway.cluster, gateway.cluster.ada)
+    with api.client(root) as client, httpx.Client(base_url=api.url, headers={"Origin": api.url}) as browser:
+
+        def signed_in() -> None:
+            link = httpx.URL(client.post("/users/ada/signin-link").json()["url"])
+            assert browser.post("/signin", data={"secret": link.params["secret"]}).status_code == 303
+            assert COOKIE in browser.cookies
+
+        def opening() -> httpx.URL:
+            """Where the pages send a browser to, which here listens elsewhere."""
+            sent = httpx.URL(browser.get("/open/app").headers["location"])
+            return sent.copy_with(port=gateway.settings.gateway_port)
+
+        def called() -> int:
+            return httpx.get(f"{gateway.url}/l/app/", cookies=cookies).status_code
+
+        signed_in()
+        cookies = httpx.get(opening()).cookies
+        unused = opening()
+        handed_out = client.post("/leases/app/tokens", json={"label": "billing"}).json()["secret"]
+
+        assert called() == 200
+        assert browser.post("/signout").status_code == 303
+        assert called() == 401, "what was opened from the pages"
+        assert httpx.get(unused).status_code == 401, "and what was about to be"
+        assert gateway.call(token=handed_out).status_code == 200, "an application's own goes on"
+        signed_in()
+        assert browser.post("/leases/app/release").status_code == 303
+        assert gateway.call(token=handed_out).status_code == 503
 
 
 def test_a_token_of_one_lease_opens_no_other(gate: tuple[Gate, Served]) -> None:
