@@ -9,6 +9,9 @@ from contextlib import asynccontextmanager
 
 from leasing.database import EVENTS, Listener
 
+SHUT_OUT = frozenset({"token.revoked", "user.changed", "project.member_set", "project.member_removed"})
+"""Events of no lease after which somebody may be kept out of any."""
+
 
 class Fanout:
     """Wakes followers when an event was written. A wake is a hint: what happened is read from the rows."""
@@ -43,7 +46,8 @@ class Fanout:
 
     def _run(self) -> None:
         for payload in self._listener.payloads():
-            self._wake(payload.partition(":")[0])
+            lease, _, kind = payload.partition(":")
+            self._wake("" if kind in SHUT_OUT else lease)
 
     def _wake(self, lease: str) -> None:
         with self._lock:

@@ -16,6 +16,7 @@ from websockets.sync.client import connect
 from api.streams import access
 from leasing.errors import NotAllowed
 from leasing.model import Lease
+from leasing.states import Role
 from tests.support.api import Served, served, token
 from tests.support.cluster import Cluster
 from tests.support.postgres import TestDatabases
@@ -120,3 +121,20 @@ def test_a_look_that_fails_ends_the_stream(
         monkeypatch.setattr(access, "find", looks)
         assert ended()
         assert looks.count == 1
+
+
+@STREAMS
+def test_what_is_taken_away_ends_a_stream_at_once(
+    api: Served, cluster: Cluster, ada: httpx.Client, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By its notification: nobody looks by themselves for longer than the test would wait."""
+    monkeypatch.setattr(access, "RECHECK_SECONDS", 60.0)
+    made = ada.post("/tokens", json={"label": "ci"}).json()
+    with api.client(api.user(f"boss-{kind}", Role.ADMIN)) as boss:
+        with api.client(made["secret"]) as ci, opened(api, cluster, ci, kind) as ended:
+            assert ada.delete(f"/tokens/{made['id']}").status_code == 204
+            assert ended()
+        with opened(api, cluster, ada, kind) as ended:
+            assert boss.patch("/users/ada", json={"disabled": True}).status_code == 200
+            assert ended()
+        assert boss.patch("/users/ada", json={"disabled": False}).status_code == 200
