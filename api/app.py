@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
+import anyio
 import anyio.to_thread
 from fastapi import APIRouter, FastAPI
 from sqlalchemy.orm import Session
@@ -44,6 +45,13 @@ from leasing.settings.notify import NotifySettings
 
 THREADS = 40
 """Operations that run at the same time; each holds one database connection at most."""
+CONNECTIONS = 40
+"""To the database, of a process that serves this."""
+UNITS = 30
+"""Requests that may hold a connection while they wait for a thread: fewer than there are of either, so that what takes
+and gives back a connection within a thread always comes to its end."""
+CONNECTION_SECONDS = 5.0
+"""So long is a connection waited for: longer than any wait that ends by itself, shorter than a caller's patience."""
 
 
 def create_app(
@@ -78,6 +86,7 @@ def create_app(
     )
     app.state.settings, app.state.limits, app.state.notify = settings, limits, notify or NotifySettings()
     app.state.sessions, app.state.fanout = sessions, fanout
+    app.state.units = anyio.CapacityLimiter(UNITS)
     app.state.connect, app.state.metrics = connect, metrics
     app.state.stream_threads, app.state.typed = threads.pool(), Typed(sessions)
     app.state.terminals = Terminals()

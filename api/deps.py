@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Annotated
 
@@ -12,7 +13,7 @@ from fastapi.concurrency import run_in_threadpool
 from sqlalchemy.orm import Session
 from starlette.requests import HTTPConnection
 
-from leasing.errors import NotAllowed, NotSignedIn
+from leasing.errors import NotAllowed, NotSignedIn, Unavailable
 from leasing.service import people
 from leasing.service.people import SignedIn
 from leasing.service.principal import Principal
@@ -22,6 +23,7 @@ from leasing.settings.notify import NotifySettings
 
 COOKIE = "leasing_session"
 SAFE = ("GET", "HEAD", "OPTIONS")
+TURN_SECONDS = 15.0
 
 
 # What waits for nothing here is `async`: a plain function would be handed to a thread and back, once each.
@@ -29,14 +31,33 @@ SAFE = ("GET", "HEAD", "OPTIONS")
 
 async def session(request: Request) -> AsyncIterator[Session]:
     """One unit of work for the request: committed when the operation succeeds, before the answer is sent."""
-    unit: Session = request.app.state.sessions()  # takes a connection with its first statement
+    async with _turn(request.app.state.units):
+        unit: Session = request.app.state.sessions()  # takes a connection with its first statement
+        try:
+            yield unit
+        except BaseException:
+            with anyio.CancelScope(shield=True):
+                await run_in_threadpool(unit.close)
+            raise
+        await run_in_threadpool(_commit, unit)
+
+
+@asynccontextmanager
+async def _turn(units: anyio.CapacityLimiter) -> AsyncIterator[None]:
+    """One of the units of work that may be open at one time. Raises `Unavailable`.
+
+    Each keeps its connection while it waits for a thread, between its dependencies, the operation and its end. Were
+    there as many as connections, all threads could be waiting for one of these.
+    """
     try:
-        yield unit
-    except BaseException:
-        with anyio.CancelScope(shield=True):
-            await run_in_threadpool(unit.close)
-        raise
-    await run_in_threadpool(_commit, unit)
+        with anyio.fail_after(TURN_SECONDS):
+            await units.acquire()
+    except TimeoutError as error:
+        raise Unavailable("Too many ask at one time.", hint="Try again in a few seconds.") from error
+    try:
+        yield
+    finally:
+        units.release()
 
 
 def _commit(unit: Session) -> None:

@@ -12,6 +12,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
@@ -101,6 +102,11 @@ def install(app: FastAPI) -> None:
     def _database(_: Request, error: OperationalError) -> Response:
         log.warning("database away error=%s", str(error.orig).splitlines()[0] if error.orig else error)
         return problem(503, errors.Unavailable.code, "The database does not answer; try again shortly.")
+
+    @app.exception_handler(PoolTimeout)
+    def _crowded(_: Request, error: PoolTimeout) -> Response:
+        log.warning("no connection to spare error=%s", error)
+        return problem(503, errors.Unavailable.code, "Too many ask at one time; try again shortly.")
 
     @app.exception_handler(Exception)
     def _unexpected(request: Request, error: Exception) -> Response:

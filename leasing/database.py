@@ -39,8 +39,11 @@ def plain_url(url: str) -> str:
     return "postgresql://" + driver_url(url).removeprefix("postgresql+psycopg://")
 
 
-def create_engine(url: str, application_name: str, *, pool_size: int = 10) -> sa.Engine:
-    """An engine whose connections say who holds them, and never wait longer than 10 s for a lock.
+def create_engine(
+    url: str, application_name: str, *, pool_size: int = 10, pool_seconds: float = 30.0
+) -> sa.Engine:
+    """An engine whose connections say who holds them, and never wait longer than 10 s for a lock. It has twice
+    `pool_size` of them at most; who finds none free waits `pool_seconds` for one, and gets SQLAlchemy's `TimeoutError`.
 
     The connection used last is used next: its statements are prepared already. One that the server has left, or that
     has rested for a while, is asked whether it still works before it is used; one in constant use is not.
@@ -49,6 +52,7 @@ def create_engine(url: str, application_name: str, *, pool_size: int = 10) -> sa
         driver_url(url),
         pool_size=pool_size,
         max_overflow=pool_size,
+        pool_timeout=pool_seconds,
         pool_use_lifo=True,
         connect_args={
             "application_name": application_name,

@@ -9,23 +9,23 @@ from fastapi import APIRouter, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import RedirectResponse, Response
 
-from api.deps import Caller, Unit
+from api.deps import signed_in
 from api.streams import files
 from leasing.access import Action
 from leasing.drivers.spec import WORKSPACE
 from leasing.model import Lease
 from leasing.service import leases
+from leasing.service.principal import Principal
+from web import banner
 from web.render import page
 
 router = APIRouter()
 
 
 @router.get("/leases/{ref}/files")
-async def show(
-    ref: str, request: Request, unit: Unit, caller: Caller, path: files.Path = WORKSPACE
-) -> Response:
+async def show(ref: str, request: Request, path: files.Path = WORKSPACE) -> Response:
     """A folder; a file is downloaded. htmx asks again when something was sent, for the table only."""
-    lease = await run_in_threadpool(_find, ref, unit, caller)
+    lease, caller = await run_in_threadpool(_find, ref, request)
     found = await files.list_files(ref, request, path)
     if not found.itself.folder:
         query = urlencode({"path": found.path})
@@ -43,7 +43,10 @@ async def show(
     )
 
 
-def _find(ref: str, unit: Unit, caller: Caller) -> Lease:
-    lease = leases.find(unit, ref, principal=caller, action=Action.ENTER)
-    unit.commit()  # the container may take its time, and nothing is to wait for it with a connection
-    return lease
+def _find(ref: str, request: Request) -> tuple[Lease, Principal]:
+    """In a unit of work of its own: the container may take its time, and nothing else is to wait for it."""
+    with request.app.state.sessions.begin() as session:
+        found = signed_in(request, session)
+        caller = found.principal
+        banner.look(request, session, caller, found.now)
+        return leases.find(session, ref, principal=caller, action=Action.ENTER), caller

@@ -20,9 +20,9 @@ STATIC = Path(__file__).parent / "static"
 def mount(app: FastAPI) -> None:
     """Pages at `/`; someone who is not signed in is shown where to."""
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
-    for part in (signin, extend, banner, usage):
+    for part in (signin, extend, banner, usage, files):
         app.include_router(part.router, include_in_schema=False)
-    for part in (terminal, files, access, leases, machines, calendar, workspaces):
+    for part in (terminal, access, leases, machines, calendar, workspaces):
         app.include_router(part.router, include_in_schema=False, dependencies=[banner.LOOK])
     app.add_middleware(Guard)
 

@@ -13,6 +13,7 @@ import anyio.from_thread
 from fastapi import APIRouter, Query, WebSocket, WebSocketDisconnect
 from fastapi.concurrency import run_in_threadpool
 from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from api.streams import access, place, threads
 from api.streams.hearing import hear
@@ -87,7 +88,7 @@ def authorised(socket: WebSocket, ref: str) -> tuple[UUID, Place]:
         with socket.app.state.sessions.begin() as session:
             lease = access.find(session, socket, ref, Action.ENTER)
             return lease.id, place.of(session, lease)
-    except OperationalError as error:
+    except (OperationalError, PoolTimeout) as error:
         raise Unavailable("The database does not answer; try again shortly.") from error
 
 

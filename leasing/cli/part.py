@@ -65,7 +65,7 @@ def _gateway(url: str, settings: CoreSettings, stop: threading.Event) -> None:
 def _api(url: str, settings: CoreSettings, stop: threading.Event) -> None:
     import web
     from api import server
-    from api.app import create_app
+    from api.app import CONNECTION_SECONDS, CONNECTIONS, create_app
     from images.catalogue import load
     from leasing.schema.cluster import EnvironmentOut
     from leasing.settings.docker import DockerSettings
@@ -73,7 +73,7 @@ def _api(url: str, settings: CoreSettings, stop: threading.Event) -> None:
     from leasing.settings.notify import NotifySettings
     from monitoring import collector
 
-    made = _sessions(url, "api", 20)
+    made = _sessions(url, "api", CONNECTIONS // 2, CONNECTION_SECONDS)
     app = create_app(
         settings=settings,
         limits=LimitSettings(),
@@ -148,10 +148,10 @@ def guard() -> None:
         log.warning("firewall not in place state=%s detail=%s", found.state, found.detail)
 
 
-def _sessions(url: str, name: str, pool_size: int) -> Sessions:
+def _sessions(url: str, name: str, pool_size: int, pool_seconds: float = 30.0) -> Sessions:
     from leasing.database import create_engine, sessions
 
-    return sessions(create_engine(url, f"leasing-{name}", pool_size=pool_size))
+    return sessions(create_engine(url, f"leasing-{name}", pool_size=pool_size, pool_seconds=pool_seconds))
 
 
 class Drivers:

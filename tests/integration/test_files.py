@@ -154,11 +154,11 @@ def test_containers_that_do_not_answer_keep_nobody_else_waiting(
         return listing(container, path)
 
     monkeypatch.setattr(cluster.driver, "list_files", slow)
-    with ThreadPoolExecutor(THREADS) as callers:
+    with ThreadPoolExecutor(2 * THREADS) as callers:
         pages = [f"/leases/{lease.name}/files/list", f"{api.url}/leases/{lease.name}/files"]
-        looks = [callers.submit(ada.get, pages[number % 2]) for number in range(THREADS)]
+        looks = [callers.submit(ada.get, pages[number % 2]) for number in range(2 * THREADS)]
         try:
-            assert all(asked.acquire(timeout=20) for _ in range(THREADS))
+            assert all(asked.acquire(timeout=20) for _ in range(2 * THREADS))
             assert ada.get("/me", timeout=5).status_code == 200
         finally:
             answered.set()
