@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import tarfile
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
@@ -122,22 +123,32 @@ async def upload_files(ref: str, request: Request, limits: Limits, path: Path = 
     spot = await run_in_threadpool(_spot, request, ref, path)
     request.app.state.typed.add(spot.lease_id, FILE)
     pieces = request.stream()
-    taken, cut = 0, False
+    taken, cut, loop = 0, asyncio.Event(), asyncio.get_running_loop()
+
+    async def coming() -> bytes | None:
+        """The next piece, unless it is over first: who sends nothing more is cut off as well."""
+        piece, over = asyncio.ensure_future(anext(pieces, None)), asyncio.ensure_future(cut.wait())
+        try:
+            await asyncio.wait((piece, over), return_when=asyncio.FIRST_COMPLETED)
+            if cut.is_set():
+                raise NotAllowed(
+                    "The upload was broken off: you may no longer enter this lease, or it stops."
+                )
+            return piece.result()
+        except ClientDisconnect as error:
+            raise Invalid("The upload broke off before its end.") from error
+        finally:
+            piece.cancel()
+            over.cancel()
 
     def more() -> bytes | None:
         nonlocal taken
-        if cut:
-            raise NotAllowed("The upload was broken off: you may no longer enter this lease, or it stops.")
-        try:
-            piece: bytes | None = anyio.from_thread.run(partial(anext, pieces, None))
-        except ClientDisconnect as error:
-            raise Invalid("The upload broke off before its end.") from error
+        piece = anyio.from_thread.run(coming)
         taken += len(piece or b"")
         return piece
 
     def stop() -> None:
-        nonlocal cut
-        cut = True
+        loop.call_soon_threadsafe(cut.set)
 
     archive = tars.cleaned(Inflow(more), most_bytes=limits.upload_bytes)
     async with access.while_allowed(request, spot.lease_id, Action.ENTER, stop):

@@ -7,6 +7,7 @@ import tarfile
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 import httpx
 import pytest
@@ -18,6 +19,7 @@ from leasing.model import Signal
 from tests.support.api import Served, served, token
 from tests.support.cluster import Cluster
 from tests.support.postgres import TestDatabases
+from tests.support.stack import until
 
 PATH = {"path": "/workspace"}
 
@@ -140,6 +142,31 @@ def test_an_upload_that_breaks_off_is_no_whole_one(cluster: Cluster, ada: httpx.
     answer = ada.put(f"/leases/{lease.name}/files", params=PATH, content=sent[:3000])
     assert (answer.status_code, answer.json()["code"]) == (422, "invalid")
     assert ada.get(f"/leases/{lease.name}/files/list", params=PATH).json()["items"] == []
+
+
+def test_an_upload_that_stalls_is_cut_off_with_its_token(
+    cluster: Cluster, ada: httpx.Client, api: Served
+) -> None:
+    lease, sent, over = cluster.run(), threading.Event(), threading.Event()
+    made = ada.post("/tokens", json={"label": "ci"}).json()
+    limiter = api.app.state.stream_threads
+
+    def body() -> Iterator[bytes]:
+        yield packed(a=b"x" * 5000)[:3000]
+        sent.set()
+        assert over.wait(30)
+
+    with api.client(made["secret"]) as ci, ThreadPoolExecutor(1) as callers:
+        upload = callers.submit(ci.put, f"/leases/{lease.name}/files", params=PATH, content=body())
+        try:
+            assert sent.wait(10)
+            until(lambda: limiter.borrowed_tokens == 1, what="the upload")
+            assert ada.delete(f"/tokens/{made['id']}").status_code == 204
+            until(lambda: limiter.borrowed_tokens == 0, what="its end", seconds=15)
+        finally:
+            over.set()
+        with suppress(httpx.TransportError):  # it was hung up on before it had sent all
+            assert upload.result().status_code == 403
 
 
 def test_containers_that_do_not_answer_keep_nobody_else_waiting(
