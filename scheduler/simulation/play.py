@@ -283,8 +283,8 @@ class _Play:
             heapq.heappush(self._events, (at + PROTECTED.total_seconds(), LOOK, 0, NOBODY))
 
     def _preempt(self, run: _Running, at: float) -> None:
-        """It waits again, for what it has left."""
+        """It waits again, for what it has left; its files wait with it, so it is not refused for want of room."""
         self._leave(run, at)
         self._left[run.lease.id] = max(SHORTEST_SECONDS, run.ends - at)
         self._served[run.lease.id].preempted += 1
-        self._wait(run.lease, at)
+        self._wait(replace(run.lease, wait=True), at)

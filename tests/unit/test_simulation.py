@@ -84,8 +84,12 @@ def test_fair_share_lets_the_project_that_has_had_nothing_go_first() -> None:
     assert starts(play(small, Options(Policy(fair_share=False))))["b"] == 3 * HOUR
 
 
-def test_a_preempted_lease_waits_again_and_goes_on_for_the_rest() -> None:
-    small = world(asked("gives way", 0, 2 * HOUR, preemptible=True), asked("urgent", HOUR, HOUR, priority=1))
+@pytest.mark.parametrize("wait", [True, False])
+def test_a_preempted_lease_waits_again_and_goes_on_for_the_rest(wait: bool) -> None:
+    """Also one that would not have waited for its first start."""
+    small = world(
+        asked("gives way", 0, 2 * HOUR, preemptible=True, wait=wait), asked("urgent", HOUR, HOUR, priority=1)
+    )
     first, urgent = play(small, Options()).served
     assert (urgent.started, urgent.waited) == (HOUR, 0)
     assert (first.preempted, first.waited, first.ended) == (1, HOUR, 3 * HOUR)
