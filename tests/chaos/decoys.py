@@ -7,6 +7,7 @@ import docker
 from tests.support.images import BUSYBOX
 
 OTHER = "decoy000"
+LABELS = {"leasing.installation": OTHER, "leasing.role": "lease", "leasing.lease": "0" * 32}
 
 
 class Decoys:
@@ -19,16 +20,23 @@ class Decoys:
         ]  # fmt: skip
 
     def make(self) -> None:
-        labels = {"leasing.installation": OTHER, "leasing.role": "lease", "leasing.lease": "0" * 32}
         client = docker.APIClient(base_url=self._address, timeout=20)
         try:
             for name in self._names:  # the last bears our name, and no label at all
-                own = labels if OTHER in name else {}
+                own = LABELS if OTHER in name else {}
                 client.create_container(BUSYBOX, ["sleep", "86400"], name=name, labels=own)
             client.start(self._names[0])
-            client.create_network(f"leasing-{OTHER}-0123456789ab", labels=labels)
-            client.create_volume(f"leasing-{OTHER}-ws-0123456789ab", labels=labels)
+            client.create_network(f"leasing-{OTHER}-0123456789ab", labels=LABELS)
+            client.create_volume(f"leasing-{OTHER}-ws-0123456789ab", labels=LABELS)
             client.tag(BUSYBOX, f"leasing/kept-{OTHER}-0123456789ab", "1")
+        finally:
+            client.close()
+
+    def make_network(self) -> None:
+        """Again, after its engine lost all that it had."""
+        client = docker.APIClient(base_url=self._address, timeout=20)
+        try:
+            client.create_network(f"leasing-{OTHER}-0123456789ab", labels=LABELS)
         finally:
             client.close()
 

@@ -153,7 +153,7 @@ class Watch:
             yield "the api is not ready"
             return
         for place in self.world.places.values():
-            for name in place.decoys.missing():
+            for name in place.missing():
                 yield f"{name} of another installation is gone from {place.name}"
         found = list(self.markers.wrong(picture))
         yield from found

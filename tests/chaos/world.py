@@ -74,6 +74,13 @@ class Place:
     decoys: Decoys
     metrics_port: int = field(default_factory=free_port)
 
+    def missing(self) -> list[str]:
+        """Names of what was another installation's and is gone, by more than the engine's own fault."""
+        if self.engine.forgot_networks:
+            self.decoys.make_network()
+            self.engine.forgot_networks = False
+        return self.decoys.missing()
+
 
 @dataclass
 class World:

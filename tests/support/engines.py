@@ -47,6 +47,8 @@ class SecondEngine:
         self.address = f"unix://{self.root}/docker.sock"
         self.pool = ""
         self.remote = "remote" if remote else ""
+        self.forgot_networks = False
+        """Whether its store of networks had to be taken away for it to start."""
         self._nvml = nvml
         self._namespace = f"leasing-test-{self.key}"
         self._link = f"lt{self.key}"
@@ -160,6 +162,7 @@ class SecondEngine:
             listed = subprocess.check_output(
                 ["ip", "-n", self._namespace, "-j", "link", "show", "type", "bridge"]
             )
+            self.forgot_networks = True
             for bridge in json.loads(listed):
                 _try("-n", self._namespace, "link", "delete", bridge["ifname"])
 
