@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.engines import SecondEngine
 from tests.support.images import BUSYBOX
-from tests.support.stack import Stack, running, until
+from tests.support.stack import Stack, emptied, running, until
 
 pytestmark = [
     pytest.mark.docker,
@@ -38,10 +38,7 @@ def platform(engine: SecondEngine) -> Iterator[Stack]:
 @pytest.fixture
 def stack(platform: Stack) -> Iterator[Stack]:
     """With nothing on it before and after."""
-    yield platform
-    for lease in platform.json("ls"):
-        platform.lease("release", lease["name"])
-    until(lambda: platform.json("ls") == [], what="every lease's end")
+    yield from emptied(platform)
 
 
 def answer(stack: Stack, name: str) -> httpx.Response:

@@ -18,7 +18,7 @@ from leasing.settings.docker import DockerSettings
 from tests.support import gpus, hook
 from tests.support.engines import SecondEngine
 from tests.support.nvml import GIB, FakeNvml
-from tests.support.stack import Stack, running, until
+from tests.support.stack import Stack, emptied, running, until
 
 pytestmark = [
     pytest.mark.docker,
@@ -138,10 +138,7 @@ def platform(engine: SecondEngine, nvml: FakeNvml) -> Iterator[Stack]:
 @pytest.fixture
 def stack(platform: Stack) -> Iterator[Stack]:
     """Nobody has anything there before or after."""
-    yield platform
-    for lease in platform.json("ls"):
-        platform.lease("release", lease["name"])
-    until(lambda: platform.json("ls") == [], what="every lease's end")
+    yield from emptied(platform)
 
 
 def test_leases_of_the_platform_see_exactly_their_own(stack: Stack, engine: SecondEngine) -> None:

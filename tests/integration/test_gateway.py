@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import json
-import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -17,12 +16,12 @@ import pytest
 import sqlalchemy as sa
 from aiohttp import WSMsgType, web
 
-from api.gateway import server
 from leasing.database import now
 from leasing.model import Lease, Run, Signal, Token, TokenKind, Traffic, User
 from leasing.service import people, tickets
 from leasing.settings.core import CoreSettings
 from leasing.settings.gateway import GatewaySettings
+from tests.support import gateways
 from tests.support.applications import serving
 from tests.support.cluster import Cluster, user
 from tests.support.stack import free_port, until
@@ -91,27 +90,11 @@ def gate(database_url: str) -> Iterator[Gate]:
             session.execute(sa.update(Run).values(address="127.0.0.1"))
             _, token = people.issue(session, cluster.ada.user_id, TokenKind.API, "test", expires_at=None)
         settings = CoreSettings(gateway_port=free_port())
-        stop = threading.Event()
-        thread = threading.Thread(
-            target=server.run,
-            args=(settings, GatewaySettings(flush_seconds=0.2, poll_seconds=0.5)),
-            kwargs={
-                "sessions": cluster.sessions,
-                "url": cluster.url,
-                "networks": ["127.0.0.0/8"],
-                "stop": stop,
-            },
-        )
-        thread.start()
         made = Gate(settings.gateway_url, settings.gateway_port, cluster, lease, token, upstream)
-        try:
+        with gateways.serving(cluster, settings, GatewaySettings(flush_seconds=0.2, poll_seconds=0.5)):
             until(lambda: _status(made) == 200, what="the gateway")
             upstream.seen.clear()
             yield made
-        finally:
-            stop.set()
-            thread.join(20)
-            assert not thread.is_alive()
 
 
 def _status(gate: Gate) -> int:

@@ -65,10 +65,7 @@ def test_one_that_cannot_go_on_rests_again_with_its_files(cluster: Cluster) -> N
     cluster.driver.knobs.commit_error = DiskFull("The disk is full.")
     resume(cluster, lease)
     cluster.plan()
-    for _ in range(cluster.settings.start_attempts):
-        with cluster.sessions.begin() as session:
-            session.execute(sa.update(Lease).values(retry_at=None))
-        cluster.work()
+    cluster.work_through_every_try()
     resting = cluster.lease(lease.id)
     assert (resting.state, resting.suspend_reason) == ("suspended", "failed")
     assert "The disk is full." in resting.message
@@ -188,10 +185,7 @@ def test_one_that_ran_and_cannot_start_again_rests_with_its_files(cluster: Clust
     cluster.driver.write_file(name(cluster, lease, 1), FILE, b"weights")
     started_anew(cluster, lease)
     cluster.driver.knobs.start_error = DriverError("The driver is not loaded.")
-    for _ in range(cluster.settings.start_attempts):
-        with cluster.sessions.begin() as session:
-            session.execute(sa.update(Lease).values(retry_at=None))
-        cluster.work()
+    cluster.work_through_every_try()
     resting = cluster.lease(lease.id)
     assert (resting.state, resting.suspend_reason) == ("suspended", "failed")
     assert "is not loaded. Its files are kept." in resting.message

@@ -185,11 +185,7 @@ def test_a_start_that_fails_is_tried_again_and_then_ends_with_the_reason(cluster
     lease = cluster.ask()
     cluster.plan()
     cluster.driver.knobs.start_error = DriverError("The image has no executable /nope.")
-    for _ in range(cluster.settings.start_attempts):
-        cluster.work()
-        with cluster.sessions.begin() as session:
-            session.execute(sa.update(Lease).values(retry_at=None))
-    cluster.work()
+    cluster.work_through_every_try()
     ended = cluster.lease(lease.id)
     assert (ended.state, ended.reason) == ("ended", "failed")
     assert "/nope" in ended.message

@@ -123,11 +123,7 @@ def test_one_whose_files_are_gone_is_not_replaced_by_an_empty_one(cluster: Clust
     cluster.driver.remove_volume(volume)
     again = cluster.ask(workspace="data")
     cluster.plan()
-    for _ in range(cluster.settings.start_attempts):
-        cluster.work()
-        with cluster.sessions.begin() as session:
-            session.execute(sa.update(Lease).values(retry_at=None))
-    cluster.work()
+    cluster.work_through_every_try()
     over = cluster.lease(again.id)
     assert (over.state, over.reason) == ("ended", "failed")
     assert "not on its node any more" in over.message

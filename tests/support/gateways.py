@@ -134,28 +134,33 @@ def opened(
             session.execute(sa.update(Run).values(address="127.0.0.1"))
             _, token = people.issue(session, cluster.ada.user_id, TokenKind.API, "test", expires_at=None)
         settings = CoreSettings(state_dir=tmp_path, gateway_port=free_port(), **(core or {}))  # type: ignore[arg-type]  # pydantic checks them
-        stop = threading.Event()
-        thread = threading.Thread(
-            target=server.run,
-            args=(settings, GatewaySettings(**{"flush_seconds": 0.2, "poll_seconds": 0.3} | gateway)),  # type: ignore[arg-type]  # pydantic checks them
-            kwargs={
-                "sessions": cluster.sessions,
-                "url": cluster.url,
-                "networks": ["127.0.0.0/8"],
-                "stop": stop,
-            },
-        )
-        thread.start()
         gate = Gate(settings, cluster, lease, token, application)
+        options = GatewaySettings(**{"flush_seconds": 0.2, "poll_seconds": 0.3} | gateway)  # type: ignore[arg-type]  # pydantic checks them
         try:
-            until(lambda: _answers(gate), what="the gateway")
-            application.seen.clear()
-            yield gate
+            with serving(cluster, settings, options):
+                until(lambda: _answers(gate), what="the gateway")
+                application.seen.clear()
+                yield gate
         finally:
-            stop.set()
-            thread.join(20)
             application.close()
-            assert not thread.is_alive()
+
+
+@contextmanager
+def serving(cluster: Cluster, settings: CoreSettings, options: GatewaySettings) -> Iterator[None]:
+    """A gateway over those rows, in a thread, for endpoints on loopback."""
+    stop = threading.Event()
+    thread = threading.Thread(
+        target=server.run,
+        args=(settings, options),
+        kwargs={"sessions": cluster.sessions, "url": cluster.url, "networks": ["127.0.0.0/8"], "stop": stop},
+    )
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join(20)
+        assert not thread.is_alive()
 
 
 def _answers(gate: Gate) -> bool:
