@@ -94,9 +94,11 @@ def test_a_copy_out_can_be_given_up(bench: Bench) -> None:
     container = bench.up(bench.facts())
     bench.driver.copy_in(container.id, "/workspace", tar(big=b"x" * 2**24))
     stream = bench.driver.copy_out(container.id, "/workspace/big")
-    assert next(stream)
+    got = 0
+    while got < 2**23:  # compressed, all of it would have come by now
+        got += len(next(stream))
     stream.close()
-    assert len(b"".join(stream)) < 2**23, "what was under way already, and no more"
+    assert len(b"".join(stream)) < 2**20, "what was under way already, and no more"
 
 
 @pytest.mark.parametrize("look", ["sleep 600", "while :; do echo 81a4 1 1 ./x; sleep 0.1; done"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import socket
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -140,6 +141,29 @@ def test_following_a_quiet_container_ends_when_it_is_closed(bench: Bench) -> Non
     reader.join(5)
     assert not reader.is_alive()
     assert read == []
+
+
+def test_output_that_ends_while_it_is_being_closed_takes_nothing_from_what_comes_next(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    container = bench.up(bench.facts(command=("sh", "-c", "echo one; exec sleep 600")))
+    if isinstance(bench.driver, FakeDriver):
+        bench.driver.say(container.id, b"one\n")
+    stream = bench.driver.logs(container.id, follow=True, tail=None)
+    assert next(stream) == b"one\n"
+    cut = socket.socket.shutdown
+
+    def too_late(self: socket.socket, how: int) -> None:
+        monkeypatch.undo()
+        bench.driver.stop(container.name, grace_seconds=0)
+        assert list(stream) == []
+        cut(self, how)
+
+    monkeypatch.setattr(socket.socket, "shutdown", too_late)
+    stream.close()
+    bench.driver.stop(container.name, grace_seconds=0)
+    again = bench.driver.logs(container.id, follow=True, tail=None)
+    assert b"".join(again) == b"one\n"
 
 
 def test_a_command_inside_is_spoken_with(bench: Bench) -> None:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable
 
-from docker.errors import DockerException
+import docker
 from docker.types.daemon import CancellableStream
 
 from leasing.drivers.docker.connection import Connection
@@ -28,27 +27,17 @@ class Archive(Chunks):
         path: str,
         refused: Callable[[str], Exception] = translated,
     ) -> None:
-        self._connection = connection
-        self._container = container
-        self._opened = contextlib.ExitStack()
-        try:
-            client = self._opened.enter_context(connection.fresh())
+        def begin(client: docker.APIClient) -> CancellableStream[bytes]:
             answer = client.get(
                 f"{client.base_url}/v{client.api_version}/containers/{container}/archive",
                 params={"path": path},
+                # the engine would compress it, at a seventh of the speed
+                headers={"Accept-Encoding": "identity"},
                 stream=True,
                 timeout=client.timeout,
             )
             if not answer.ok:
                 raise refused(answer.text)
-            self._stream = CancellableStream(answer.iter_content(CHUNK, decode_unicode=False), answer)
-        except BaseException:
-            self.close()
-            raise
+            return CancellableStream(answer.iter_content(CHUNK, decode_unicode=False), answer)
 
-    def close(self) -> None:
-        """End it, whichever thread is waiting for more."""
-        if hasattr(self, "_stream"):
-            with contextlib.suppress(OSError, AttributeError, DockerException):
-                self._stream.close()
-        self._opened.close()
+        super().__init__(connection, begin)

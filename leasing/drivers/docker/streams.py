@@ -10,6 +10,7 @@ import struct
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Self
 
+import docker
 from docker.errors import DockerException
 
 from leasing.drivers.docker.connection import Connection
@@ -27,11 +28,12 @@ class Streams:
         self._connection = connection
 
     def logs(self, container_id: str, *, follow: bool, tail: int | None) -> LogStream:
-        with self._connection.call() as client:
-            stream = client.logs(
+        return LogStream(
+            self._connection,
+            lambda client: client.logs(
                 container_id, stream=True, follow=follow, tail="all" if tail is None else tail
-            )
-        return LogStream(self._connection, stream)
+            ),
+        )
 
     def exec(
         self,
@@ -57,34 +59,51 @@ class Streams:
 
 
 class Chunks:
-    """What an engine sends piece by piece, its errors translated; iterated once."""
+    """What an engine sends piece by piece, its errors translated; iterated once.
 
-    _connection: Connection
-    _stream: Any
+    `begin` asks for it, on a connection of its own: whoever closes this, at whatever moment, cuts that connection, and
+    one that others share would be theirs already if the last piece had just come.
+    """
+
+    def __init__(self, connection: Connection, begin: Callable[[docker.APIClient], Any]) -> None:
+        self._address = connection.address
+        self._opened = contextlib.ExitStack()
+        self._stream: Any = None
+        self._closed = False
+        try:
+            client = self._opened.enter_context(connection.fresh())
+            with engine_errors(self._address):
+                self._stream = begin(client)
+        except BaseException:
+            self.close()
+            raise
 
     def __iter__(self) -> Self:
         return self
 
     def __next__(self) -> bytes:
-        with engine_errors(self._connection.address):
-            chunk: bytes | None = next(self._stream, None)
+        try:
+            with engine_errors(self._address):
+                chunk: bytes | None = next(self._stream, None)
+        except Exception:
+            if not self._closed:
+                raise
+            chunk = None  # whatever a reader says whose connection was cut
         if chunk is None:
             raise StopIteration
         return chunk
 
-
-class LogStream(Chunks):
-    """A container's output, both streams in the order in which they came."""
-
-    def __init__(self, connection: Connection, stream: Any) -> None:
-        self._connection = connection
-        self._stream = stream
-
     def close(self) -> None:
         """End it, whichever thread is waiting for more."""
+        self._closed = True
         # it may be ending by itself just now; over SSH the SDK cannot cut a stream, which then ends by itself only
         with contextlib.suppress(OSError, AttributeError, DockerException):
             self._stream.close()
+        self._opened.close()
+
+
+class LogStream(Chunks):
+    """A container's output, both streams in the order in which they came."""
 
 
 class ExecStream:

@@ -150,6 +150,10 @@ class Volumes:
 class Helped(Archive):
     """Of a volume, by way of a helper container that goes at the end."""
 
+    def __init__(self, connection: Connection, container: str, path: str) -> None:
+        self._connection, self._container = connection, container
+        super().__init__(connection, container, path)
+
     def close(self) -> None:
         """End the reading first, for the engine does not let go of what is read."""
         super().close()
