@@ -10,11 +10,12 @@ for place in /dev/shm /tmp; do
 done
 [ -n "$own" ] || { echo "Neither /dev/shm nor /tmp can be written to."; exit 1; }
 ended() {
+    trap '' HUP INT TERM
     kill "$server" "$watch" 2>/dev/null
     $run rm -rf "$own"
 }
 trap ended EXIT
-trap 'exit 129' HUP INT TERM
+trap 'ended; exit 129' HUP INT TERM
 
 IFS= read -r let_in
 echo "$let_in" > "$own/let-in"

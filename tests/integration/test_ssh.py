@@ -144,7 +144,10 @@ def test_a_command_has_its_code_its_input_and_the_container_s_environment(
     assert said[2:4] == ["1000", "CapEff:\t0000000000000000"]
     binary = bytes(range(256)) * 400
     assert setting.machine.run(LEASE, "ssh", "train", "md5sum", given=binary).split()[0] == _md5(binary)
-    assert docker("exec", setting.cluster.container(train.id), "ls", "-A", "/dev/shm").split() == []
+    container = setting.cluster.container(train.id)
+    until(
+        lambda: not docker("exec", container, "ls", "-A", "/dev/shm"), what="the connection's own files gone"
+    )
 
 
 def test_a_terminal_is_one_and_only_typing_in_it_is_activity(setting: Setting, train: Lease) -> None:
