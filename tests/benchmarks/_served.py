@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import io
+import math
 import shutil
 import tarfile
 import threading
@@ -63,10 +64,15 @@ def network(client: docker.APIClient, number: int) -> str:
     return name
 
 
-def container(client: docker.APIClient, mode: str) -> str:
+def fitting(client: docker.APIClient, count: int) -> float:
+    """The CPUs each of so many may have, for all to run on this engine at one time."""
+    return min(CPUS, math.floor(100 * int(client.info()["NCPU"]) / count) / 100)
+
+
+def container(client: docker.APIClient, mode: str, cpus: float = CPUS) -> str:
     """A lease's container, made by hand and started."""
     host = client.create_host_config(
-        network_mode=mode, nano_cpus=round(CPUS * 1e9), mem_limit=MEMORY, memswap_limit=MEMORY, pids_limit=4096,
+        network_mode=mode, nano_cpus=round(cpus * 1e9), mem_limit=MEMORY, memswap_limit=MEMORY, pids_limit=4096,
         init=True, cap_drop=["ALL"], security_opt=["no-new-privileges"],
     )  # fmt: skip
     made = client.create_container(IMAGE, user="1000:1000", host_config=host, labels=LABEL)["Id"]
@@ -114,9 +120,9 @@ class Platform:
         self.stack, self.api, self._watch, self._token = stack, api, watch, token
         self._gateway = httpx.URL(stack.gateway)
 
-    def served(self) -> None:
+    def served(self, cpus: float, _: int) -> None:
         """From POST to the first byte through the gateway."""
-        body = {"image": IMAGE, "cpus": str(CPUS), "memory": f"{MEMORY}", "gpu": "0", "port": PORT}
+        body = {"image": IMAGE, "cpus": str(cpus), "memory": f"{MEMORY}", "gpu": "0", "port": PORT}
         lease = self.api.post("/leases", json=body).raise_for_status().json()
         self._watch.wait(lease["id"])
         first_byte(self._gateway.host, f"/l/{lease['name']}/", self._gateway.port or 80, self._token)

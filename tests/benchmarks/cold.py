@@ -92,17 +92,18 @@ def engine(client: docker.APIClient, pool: ThreadPoolExecutor, rounds: int) -> N
 def whole(client: docker.APIClient, pool: ThreadPoolExecutor, ours: Platform, rounds: int) -> None:
     number = itertools.count()
 
-    def by_hand(_: int) -> None:
-        made = _served.container(client, _served.network(client, next(number)))
+    def by_hand(cpus: float, _: int) -> None:
+        made = _served.container(client, _served.network(client, next(number)), cpus)
         _served.first_byte(_served.address(client, made))
 
     for count, times in ((1, rounds), (TOGETHER, max(3, rounds // 3))):
         pairs: Pairs = []
+        cpus = _served.fitting(client, count)
         for turn in range(times + 1):
-            theirs = together(pool, count, by_hand)
+            theirs = together(pool, count, partial(by_hand, cpus))
             _served.clear(client, pool)
             ours.ready("sandbox", count)
-            mine = together(pool, count, lambda _: ours.served())
+            mine = together(pool, count, partial(ours.served, cpus))
             ours.empty()
             if turn:
                 pairs.append((theirs, mine))

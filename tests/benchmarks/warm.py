@@ -44,8 +44,6 @@ def main() -> None:
             engine(client, pool, rounds)
             settings = {"LEASING_WARM_SANDBOXES": "0"}
             with _served.platform(settings) as ours:
-                body = {"image": IMAGE, "count": TOGETHER, "cpus": str(CPUS), "memory": str(MEMORY)}
-                ours.api.put("/warm/pools", json=body).raise_for_status()
                 whole(client, pool, ours, rounds)
         finally:
             _served.clear(client, pool)
@@ -98,13 +96,13 @@ def engine(client: docker.APIClient, pool: ThreadPoolExecutor, rounds: int) -> N
     driver.close()
 
 
-def docker_run(number: int) -> None:
+def docker_run(cpus: float, number: int) -> None:
     """As a person types it, to its first byte."""
     at = f"{SUBNET}.{10 + number}"
     subprocess.run(
         [
             *("docker", "run", "-d", "--init", "--user", "1000:1000", "--cap-drop", "ALL"),
-            *("--security-opt", "no-new-privileges", "--cpus", str(CPUS), "--memory", str(MEMORY)),
+            *("--security-opt", "no-new-privileges", "--cpus", str(cpus), "--memory", str(MEMORY)),
             *("--network", NETWORK, "--ip", at, "--label", "leasing-bench=1", IMAGE),
         ],
         check=True, capture_output=True,
@@ -115,12 +113,15 @@ def docker_run(number: int) -> None:
 def whole(client: docker.APIClient, pool: ThreadPoolExecutor, ours: Platform, rounds: int) -> None:
     for count, times in ((1, rounds), (TOGETHER, max(3, rounds // 3))):
         pairs: Pairs = []
+        cpus = _served.fitting(client, count)
+        body = {"image": IMAGE, "count": count, "cpus": str(cpus), "memory": str(MEMORY)}
+        ours.api.put("/warm/pools", json=body).raise_for_status()
         for turn in range(times + 1):
             shared_network(client)
-            theirs = together(pool, count, docker_run)
+            theirs = together(pool, count, partial(docker_run, cpus))
             _served.clear(client, pool)
             ours.ready("warm", count)
-            mine = together(pool, count, lambda _: ours.served())
+            mine = together(pool, count, partial(ours.served, cpus))
             ours.empty()
             if turn:
                 pairs.append((theirs, mine))
