@@ -10,7 +10,7 @@ from uuid import UUID
 
 import uvicorn
 from fastapi import FastAPI
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import SQLAlchemyError
 
 from api import background, certificate
 from leasing.database import Sessions
@@ -73,8 +73,8 @@ def beat(
             with sessions.begin() as session:
                 part_id = parts.join(session, role, part_id)
             each()
-        except OperationalError:
-            log.info("no heartbeat, the database is away role=%s at=%d", role, time.time())
+        except SQLAlchemyError as error:  # away, failing over, or without a connection to spare
+            log.warning("no heartbeat role=%s at=%d error=%s", role, time.time(), type(error).__name__)
         stop.wait(parts.BEAT_SECONDS)
     if part_id is not None:
         leave(sessions, part_id)
@@ -85,5 +85,5 @@ def leave(sessions: Sessions, part_id: UUID) -> None:
     try:
         with sessions.begin() as session:
             parts.leave(session, part_id)
-    except OperationalError:
+    except SQLAlchemyError:
         log.info("the database was gone before this process")

@@ -13,7 +13,7 @@ from collections import Counter
 from uuid import UUID
 
 import sqlalchemy as sa
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import SQLAlchemyError
 
 from leasing.database import Sessions, now
 from leasing.model import Lease, SignalKind
@@ -62,10 +62,10 @@ class Typed:
                 ).scalars()
                 told = [Observation(one, SignalKind.TERMINAL, float(taken[one])) for one in running]
                 signals.observe(session, told, now=now(session))
-        except OperationalError as error:
+        except SQLAlchemyError as error:  # away, failing over, or without a connection to spare
             with self._lock:
                 self._counts += taken
-            log.info("typing not written yet error=%s", str(error).splitlines()[0])
+            log.warning("typing not written yet error=%s", str(error).splitlines()[0])
 
     def run(self, stop: threading.Event) -> None:
         """Flush every few seconds until `stop`, and once more then."""

@@ -5,19 +5,23 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
 import httpx
 import pytest
 import sqlalchemy as sa
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from api import deps
 from api.app import CONNECTION_SECONDS, CONNECTIONS
+from api.streams.typed import Typed
 from leasing.database import create_engine, sessions
+from leasing.model import Signal
 from tests.support.api import Served, served, token
 from tests.support.cluster import Cluster
+from tests.support.stack import until
 
 
 @contextmanager
@@ -43,6 +47,14 @@ async def crowd(url: str, secret: str, count: int) -> list[int]:
     return [answer.status_code for answer in answers]
 
 
+def both(engine: sa.Engine) -> tuple[sa.Connection, sa.Connection] | None:
+    with ExitStack() as taken, suppress(PoolTimeout):
+        found = taken.enter_context(engine.connect()), taken.enter_context(engine.connect())
+        taken.pop_all()
+        return found
+    return None
+
+
 def test_a_crowd_is_answered_at_once(database_url: str, tmp_path: Path) -> None:
     with opened(database_url, tmp_path) as (api, _):
         began = time.monotonic()
@@ -56,7 +68,8 @@ def test_who_can_not_be_served_in_time_is_told_so(
 ) -> None:
     monkeypatch.setattr(deps, "TURN_SECONDS", 0.05)
     with opened(database_url, tmp_path, connections=2, seconds=0.05) as (api, engine):
-        with engine.connect(), engine.connect(), api.client("lse_bogus") as client:
+        one, two = until(lambda: both(engine), what="both connections, between two heartbeats")
+        with one, two, api.client("lse_bogus") as client:
             refused = client.get("/leases")
         assert (refused.status_code, refused.json()["code"]) == (503, "unavailable")
         api.app.state.units.total_tokens = 1
@@ -64,3 +77,17 @@ def test_who_can_not_be_served_in_time_is_told_so(
         with api.client("lse_bogus") as client:
             refused = client.get("/leases")
         assert (refused.status_code, refused.json()["hint"]) == (503, "Try again in a few seconds.")
+
+
+def test_who_tells_of_itself_outlives_a_time_without_connections(database_url: str, tmp_path: Path) -> None:
+    """Were its thread to end, what it has to tell would be lost with it."""
+    with opened(database_url, tmp_path, connections=2, seconds=0.05) as (api, engine):
+        lease = api.cluster.run()
+        typed = Typed(sessions(engine))
+        typed.count(lease.id, 3)
+        one, two = until(lambda: both(engine), what="both connections, between two heartbeats")
+        with one, two:
+            typed.flush()
+        typed.flush()
+        with api.cluster.sessions() as session:
+            assert session.get_one(Signal, (lease.id, "terminal")).value == 3
