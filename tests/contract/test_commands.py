@@ -45,6 +45,6 @@ def test_one_that_takes_too_long_is_cut_off() -> None:
     with opened(real=True) as bench:
         assert isinstance(bench.driver, DockerDriver)
         container = bench.up(bench.facts())
-        ran = bench.driver.run(container.id, ["sh", "-c", "echo begun; exec sleep 321"], seconds=0.5)
+        ran = bench.driver.run(container.id, ["sh", "-c", "echo begun; exec sleep 321"], seconds=3)
         assert ran == Ran(exit_code=None, output="begun\n")
         assert "sleep 321" not in docker("top", container.id), "it is killed, not left behind"

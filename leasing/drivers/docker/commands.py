@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import threading
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,6 +19,8 @@ from leasing.drivers.protocol import Ran
 
 MOST_OUTPUT = 16 * 1024
 NOT_EXECUTED = 127
+BEGIN_LOOKS, LOOK_SECONDS = 50, 0.1
+"""The engine answers before it has made a command's process, and slowly where it is busy."""
 
 
 class Commands:
@@ -55,11 +58,22 @@ class Commands:
         """It takes too long. The engine itself can end no command that it runs: only who shares its machine can."""
         late.set()
         with contextlib.suppress(Exception):  # an engine that is gone by now has ended it
-            facts = client.exec_inspect(exec_id)
-            if facts["Running"] and facts.get("Pid") and self._connection.address.startswith("unix://"):
+            if self._connection.address.startswith("unix://") and (pid := _begun(client, exec_id)):
                 with contextlib.suppress(ProcessLookupError, PermissionError):
-                    os.kill(facts["Pid"], signal.SIGKILL)
-            stream.hang_up()
+                    os.kill(pid, signal.SIGKILL)
+        stream.hang_up()
+
+
+def _begun(client: Any, exec_id: str) -> int | None:
+    """Its process, once the engine has made it; None if it has ended, or does not begin within a few seconds."""
+    for _ in range(BEGIN_LOOKS):
+        facts = client.exec_inspect(exec_id)
+        if facts.get("Pid"):
+            return int(facts["Pid"]) if facts["Running"] else None
+        if facts["ExitCode"] is not None:
+            return None
+        time.sleep(LOOK_SECONDS)
+    return None
 
 
 def _end_of(stream: ExecStream) -> str:
