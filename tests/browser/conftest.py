@@ -40,7 +40,8 @@ def chromium() -> Iterator[Browser]:
 def api(stack: Stack) -> Iterator[httpx.Client]:
     """The admin's api."""
     token = stack.lease("token").stdout.strip()
-    with httpx.Client(base_url=f"{stack.url}/api/v1", headers={"Authorization": f"Bearer {token}"}) as client:
+    headers = {"Authorization": f"Bearer {token}"}
+    with httpx.Client(base_url=f"{stack.url}/api/v1", headers=headers, timeout=30) as client:
         yield client
 
 

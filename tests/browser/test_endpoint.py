@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.support.browser import Tab
-from tests.support.stack import Stack
+from tests.support.stack import Stack, until
 
 pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("stack"), pytest.mark.timeout(120)]
 
@@ -37,6 +37,11 @@ def test_the_endpoint_opens_signed_in_and_cannot_act_as_the_visitor(
     admin.allow(stack.gateway, "CORS policy", "/api/v1/leases", "403")
     small("served", "sh", "-c", SERVE, env={"PAGE": PAGE.replace("API", stack.url)}, port=8000)
     page = admin.open("/leases/served")
+    bearer = {"Authorization": api.headers["Authorization"]}
+    until(
+        lambda: httpx.get(f"{stack.gateway}/l/served/", headers=bearer).status_code == 200,
+        what="its listening",
+    )
     with page.expect_popup() as opened:
         page.get_by_role("link", name="Open endpoint").click()
     served = opened.value

@@ -147,7 +147,7 @@ def test_a_form_that_is_sent_twice_asks_once(admin: Tab, small: Small, api: http
     page.get_by_role("button", name="Ask for it").click()
     expect(page.get_by_text("sleep 500")).to_be_visible()
     assert page.url != first
-    assert len(api.get("/leases").json()["items"]) == 2
+    until(lambda: len(api.get("/leases").json()["items"]) == 2, what="these two, and the end of those before")
 
 
 def test_an_end_by_itself_is_told_without_a_reload(admin: Tab, small: Small) -> None:

@@ -61,8 +61,7 @@ def test_leases_come_back_with_their_engine(
     down(engine)
     until(lambda: node_is(stack, "unreachable"), what="the node's absence")
     stack.lease("up", "later", "--detach", *SMALL, "--", "sleep", "600")
-    why = stack.lease("why", "later").stdout
-    assert "unreachable" in why, why
+    until(lambda: "unreachable" in stack.lease("why", "later").stdout, what="the planner's word")
     assert stack.state("web") in ("running", "starting"), "nobody says that it is over"
 
     engine.start()

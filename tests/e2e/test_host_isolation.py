@@ -46,16 +46,14 @@ class Leases:
     ours: Container
     other: Container
 
-    def connect(self, address: str, port: int) -> tuple[str, float]:
-        """What came of a connection from inside ours, and after how many seconds."""
-        began = time.monotonic()
+    def connect(self, address: str, port: int) -> str:
+        """What came of a connection from inside ours; it is given up after 5 s."""
         script = f"echo hi | nc -w 5 {address} {port} 2>&1; echo exit=$?"
         stream = self.driver.exec(self.ours.id, ["sh", "-c", script], tty=False)
         try:
-            said = b"".join(iter(stream.read, b"")).decode()
+            return b"".join(iter(stream.read, b"")).decode()
         finally:
             stream.close()
-        return said, time.monotonic() - began
 
 
 @pytest.fixture(scope="module", params=["own network", "sandbox"])
@@ -167,16 +165,15 @@ def test_a_container_reaches_no_address_of_this_machine(
     bridge = next(name for name in own if name.startswith("lsg"))
     assert {"docker0", bridge} <= own.keys(), "its gateways are among them"
     for address in own.values():
-        said, seconds = leases.connect(address, port)
-        assert "Connection refused" in said, f"{address}: {said}"
-        assert seconds < 0.9, f"{address} is refused at once, not left to time out"
+        said = leases.connect(address, port)
+        assert "Connection refused" in said, f"{address} is refused, not left to time out: {said}"
     assert not came.is_set()
 
 
 def test_a_container_reaches_no_other_lease(leases: Leases) -> None:
     until(lambda: answers(leases.other))
     assert leases.other.address is not None
-    said, _ = leases.connect(leases.other.address, 8000)
+    said = leases.connect(leases.other.address, 8000)
     assert "exit=0" not in said
 
 
@@ -192,7 +189,7 @@ def test_metadata_and_private_ranges_are_refused_by_our_rule(
     leases: Leases, address: str, network: str
 ) -> None:
     before = refusals(network)
-    said, _ = leases.connect(address, 80)
+    said = leases.connect(address, 80)
     assert "Connection refused" in said
     assert refusals(network) > before
 
@@ -223,6 +220,6 @@ def internet() -> Iterator[str]:
 
 
 def test_a_container_reaches_the_internet(leases: Leases, internet: str) -> None:
-    said, _ = leases.connect(internet, 80)
+    said = leases.connect(internet, 80)
     assert "refused" not in said
     assert "exit=0" in said

@@ -58,8 +58,13 @@ def test_a_newcomer_leases_calls_and_releases(stack: Stack) -> None:
     assert "released" in stack.lease("release", "demo").stdout
     until(lambda: stack.state("demo") == "ended", what="the end")
     assert stack.containers() == []
-    gone = httpx.get(address, headers={"Authorization": f"Bearer {token}"})
-    assert gone.status_code == 404
+    gone = until(
+        lambda: (
+            (one := httpx.get(address, headers={"Authorization": f"Bearer {token}"})).status_code == 404
+            and one
+        ),
+        what="the gateway's knowing of it",
+    )
     assert "released" in gone.json()["detail"]
 
 
@@ -162,7 +167,10 @@ def test_another_user_s_lease_is_theirs(stack: Stack) -> None:
     eve = {"Authorization": f"Bearer {token}"}
     for method, path in (("GET", ""), ("DELETE", ""), ("GET", "/logs"), ("GET", "/events"), ("GET", "/why")):
         assert httpx.request(method, f"{stack.url}/api/v1/leases/mine{path}", headers=eve).status_code == 403
-    assert httpx.get(f"{stack.gateway}/l/mine/", headers=eve).status_code == 403
+    until(
+        lambda: httpx.get(f"{stack.gateway}/l/mine/", headers=eve).status_code == 403,
+        what="the gateway's knowing her",
+    )
     assert httpx.get(f"{stack.url}/api/v1/users", headers=eve).status_code == 403
     assert stack.state("mine") == "running"
 

@@ -35,9 +35,9 @@ def test_a_mail_and_its_link(stack: Stack, mailbox: Mailbox) -> None:
     assert "A message was sent: ada@example.org" in stack.lease("notify", "test", "mail").stdout
     assert mailbox.mails[0]["Subject"] == "Leasing reaches you"
 
-    stack.lease("admin", "policy", "set", "house", "--warn", "60s")
+    stack.lease("admin", "policy", "set", "house", "--warn", "10m")
     stack.lease(
-        "up", "train", "--image", ensure_busybox(), "--for", "65s", "--cpus", "0.1", "--memory", "64M", "--",
+        "up", "train", "--image", ensure_busybox(), "--for", "605s", "--cpus", "0.1", "--memory", "64M", "--",
         "sleep", "600",
     )  # fmt: skip
     until(lambda: len(mailbox.mails) > 1, what="the warning's mail")

@@ -118,10 +118,11 @@ def test_every_alert_s_condition_is_understood(prometheus: str, query: str) -> N
 
 
 def test_both_jobs_are_scraped(prometheus: str) -> None:
-    assert {one["metric"]["job"]: one["value"][1] for one in _data(prometheus, "up")} == {
-        "leasing": "1",
-        "leasing-node": "1",
-    }
+    both = {"leasing": "1", "leasing-node": "1"}
+    until(
+        lambda: {one["metric"]["job"]: one["value"][1] for one in _data(prometheus, "up")} == both,
+        what="a scrape of both",
+    )
 
 
 def test_a_device_s_load_is_seen_under_its_lease_and_owner(prometheus: str) -> None:
@@ -133,7 +134,5 @@ def test_a_device_s_load_is_seen_under_its_lease_and_owner(prometheus: str) -> N
         lambda: [one for one in _data(prometheus, query) if one["value"][1] == "0.8"], what="the load"
     )
     assert [(one["metric"]["name"], one["metric"]["owner"]) for one in found] == [("watched", "admin")]
-    of_the_device = _data(
-        prometheus, "leasing_gpu_utilization_ratio * on (uuid) group_left (lease_id) leasing_lease_gpu_info"
-    )
-    assert [one["value"][1] for one in of_the_device] == ["0.8"]
+    query = "leasing_gpu_utilization_ratio * on (uuid) group_left (lease_id) leasing_lease_gpu_info"
+    until(lambda: [one["value"][1] for one in _data(prometheus, query)] == ["0.8"], what="the device's load")

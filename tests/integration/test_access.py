@@ -14,6 +14,7 @@ import pytest
 import sqlalchemy as sa
 
 import web
+from api import revoking
 from api.deps import COOKIE
 from api.revoking import HEADER
 from leasing import Client, errors
@@ -182,7 +183,9 @@ def test_who_takes_away_is_told_when_a_gateway_does_not_confirm(team: Team) -> N
 
 
 @pytest.fixture
-def gate(database_url: str, tmp_path: Path) -> Iterator[tuple[Gate, Served]]:
+def gate(database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Gate, Served]]:
+    """Whose api waits for the gateway's word however slow the machine is."""
+    monkeypatch.setattr(revoking, "PATIENCE_SECONDS", 30.0)
     (tmp_path / "api").mkdir()
     with (
         opened(database_url, tmp_path, poll_seconds=30.0) as made,

@@ -14,6 +14,7 @@ import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
+from api import server
 from api.streams import access, events, threads
 from leasing.database import plain_url
 from leasing.model import Lease, Signal
@@ -70,7 +71,7 @@ def test_a_follower_sees_each_change_as_it_comes_and_the_end(cluster: Cluster, a
         began = time.monotonic()
         kinds = [kind for _, kind in told(lines, until_kind="lease.running")]
         assert kinds == ["lease.placed", "lease.starting", "lease.running"]
-        assert time.monotonic() - began < 2  # a notification's way, not a heartbeat's
+        assert time.monotonic() - began < events.HEARTBEAT_SECONDS, "by a notification's way"
         cluster.release(lease.id)
         cluster.work()
         assert [kind for _, kind in told(lines, until_kind="lease.ended")] == [
@@ -309,7 +310,10 @@ def test_many_quiet_terminals_do_not_keep_the_api_from_answering(
     until(lambda: api.app.state.stream_threads.borrowed_tokens == 0, what="the end of the terminals")
 
 
-def test_a_stop_ends_every_stream_at_once(api: Served, cluster: Cluster, ada: httpx.Client) -> None:
+def test_a_stop_ends_every_stream_at_once(
+    api: Served, cluster: Cluster, ada: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "GRACE_SECONDS", 60)  # none of them waits for that
     lease = cluster.run()
     cluster.driver.say(cluster.container(lease.id), b"one\n")
     with (
@@ -320,9 +324,7 @@ def test_a_stop_ends_every_stream_at_once(api: Served, cluster: Cluster, ada: ht
         lines, pieces = follow.iter_lines(), output.iter_text()
         told(lines, until_kind="lease.running")
         assert next(pieces) == "one\n"
-        began = time.monotonic()
-        assert api.stop(8)
-        assert time.monotonic() - began < 2
+        assert api.stop(30)
         assert list(pieces) == []
         assert not [line for line in lines if line.startswith("data: ")]
         with suppress(

@@ -172,21 +172,21 @@ def test_an_application_s_own_authorization_is_left_to_it_behind_a_cookie(gate: 
 def test_a_revocation_and_a_release_are_in_force_at_once(gate: Gate) -> None:
     with gate.cluster.sessions.begin() as session:
         session.execute(sa.update(Token).values(revoked_at=now(session)))
-    until(lambda: gate.get().status_code == 401, seconds=3, what="the revocation")
+    until(lambda: gate.get().status_code == 401, what="the revocation")
     with gate.cluster.sessions.begin() as session:
         session.execute(sa.update(Token).values(revoked_at=None))
-    until(lambda: gate.get().status_code == 200, seconds=3, what="the way back")
+    until(lambda: gate.get().status_code == 200, what="the way back")
     with gate.cluster.sessions.begin() as session:
         session.execute(sa.update(User).values(disabled_at=now(session)))
-    until(lambda: gate.get().status_code == 401, seconds=3, what="the disabling")
+    until(lambda: gate.get().status_code == 401, what="the disabling")
     with gate.cluster.sessions.begin() as session:
         session.execute(sa.update(User).values(disabled_at=None))
-    until(lambda: gate.get().status_code == 200, seconds=3, what="the way back")
+    until(lambda: gate.get().status_code == 200, what="the way back")
     gate.cluster.release(gate.lease.id)
-    stopping = until(lambda: (one := gate.get()).status_code == 503 and one, seconds=3, what="the stop")
+    stopping = until(lambda: (one := gate.get()).status_code == 503 and one, what="the stop")
     assert stopping.json()["code"] == "not_running"
     gate.cluster.work()
-    gone = until(lambda: (one := gate.get()).status_code == 404 and one, seconds=3, what="the end")
+    gone = until(lambda: (one := gate.get()).status_code == 404 and one, what="the end")
     assert (gone.json()["code"], "released" in gone.json()["detail"]) == ("gone", True)
 
 
@@ -219,7 +219,7 @@ def test_an_upstream_outside_the_leases_networks_is_never_connected_to(gate: Gat
     with gate.cluster.sessions.begin() as session:
         session.execute(sa.update(Run).values(address="198.51.100.7"))
         people.signin_secret(session, "ada", now=now(session), actor="test")
-    answer = until(lambda: (one := gate.get()).status_code == 502 and one, seconds=3, what="the refusal")
+    answer = until(lambda: (one := gate.get()).status_code == 502 and one, what="the refusal")
     assert answer.json()["code"] == "upstream_outside"
     assert ipaddress.ip_address("198.51.100.7") not in ipaddress.ip_network("127.0.0.0/8")
 

@@ -59,12 +59,12 @@ def test_refusals_have_their_reasons(gate: Gate) -> None:
 def test_a_revocation_and_a_release_are_in_force_and_said(gate: Gate) -> None:
     with gate.cluster.sessions.begin() as session:
         session.execute(sa.update(Token).values(revoked_at=now(session)))
-    until(lambda: gate.call().status_code == 401, seconds=3, what="the revocation")
+    until(lambda: gate.call().status_code == 401, what="the revocation")
     with gate.cluster.sessions.begin() as session:
         session.execute(sa.update(Token).values(revoked_at=None))
-    until(lambda: gate.call().status_code == 200, seconds=3, what="the way back")
+    until(lambda: gate.call().status_code == 200, what="the way back")
     gate.cluster.release(gate.lease.id)
-    stopping = until(lambda: (one := gate.call()).status_code == 503 and one, seconds=3, what="the stop")
+    stopping = until(lambda: (one := gate.call()).status_code == 503 and one, what="the stop")
     assert stopping.json()["code"] == "not_running"
 
 

@@ -119,12 +119,17 @@ def test_who_waits_too_long_is_told_where_it_stands(
         gate.cluster.release(other.id)
         with ThreadPoolExecutor(4) as pool:
             until(lambda: ask(gate).json()["code"] == "waking", what="the quota's being free", every=0.5)
-            crowd = [pool.submit(ask, gate) for _ in range(4)]
-            told = [one.result(10) for one in crowd]
+            told: list[httpx.Response] = []
+
+            def said(words: str) -> bool:
+                return any(words in one.json()["detail"] for one in told)
+
+            def both_said() -> bool:
+                told.extend(one.result(10) for one in [pool.submit(ask, gate) for _ in range(4)])
+                return said("number 1 in the queue") and said("2 calls wait for it already")
+
+            until(both_said, what="where it stands, and that there are too many")
         assert {(one.status_code, one.json()["code"]) for one in told} == {(503, "waking")}
-        details = {one.json()["detail"] for one in told}
-        assert any("number 1 in the queue" in one for one in details)
-        assert any("2 calls wait for it already" in one for one in details)
         assert all(1 <= int(one.headers["retry-after"]) <= 300 for one in told)
         assert len(resumed(gate)) == 1
 

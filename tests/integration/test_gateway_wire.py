@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import struct
 import threading
@@ -71,11 +72,9 @@ def served() -> Iterator[Open]:
         scripted(answer) as application,
         opened(
             application.port,
-            header_seconds=0.6,
-            body_seconds=0.6,
-            keep_seconds=0.6,
-            connections=100,
-            calls_per_lease=8,
+            header_seconds=2,
+            body_seconds=2,
+            keep_seconds=2,
         ) as gate,
     ):
         yield gate
@@ -109,7 +108,7 @@ def gate(served: Open) -> Open:
     ],
 )
 def test_what_can_be_read_in_two_ways_reaches_no_application(gate: Open, request_: bytes) -> None:
-    answered = gate.raw(request_ + b"GET /l/app/smuggled HTTP/1.1\r\n" + AUTH + b"\r\n", seconds=2)
+    answered = gate.raw(request_ + b"GET /l/app/smuggled HTTP/1.1\r\n" + AUTH + b"\r\n")
     assert status(answered) in (400, 404, 408, 431, 501)
     assert answered.count(b"HTTP/1.1 ") == 1, "nothing is read after it"
     assert not any(b"smuggled" in one or b" /x" in one for one in SEEN)
@@ -214,8 +213,7 @@ def test_a_slow_hand_is_let_go(gate: Open) -> None:
         "idle": 200,
         "nothing": 0,
     }
-    assert max(seconds for _, seconds in slow.values()) < 5
-    until(lambda: len(gate.plane.live) == 0, seconds=3, what="the end of what they asked")
+    until(lambda: len(gate.plane.live) == 0, what="the end of what they asked")
 
 
 def test_who_sends_no_more_is_still_answered(gate: Open) -> None:
@@ -231,7 +229,7 @@ def test_who_goes_away_ends_what_was_asked(gate: Open) -> None:
         plain.sendall(b"GET /l/app/stream HTTP/1.1\r\n" + AUTH.replace(b"TOKEN", TOKEN.encode()) + b"\r\n")
         assert b"200 OK" in plain.recv(1000)
         assert len(gate.plane.live) == 1
-    until(lambda: len(gate.plane.live) == 0, seconds=3, what="the end of the stream")
+    until(lambda: len(gate.plane.live) == 0, what="the end of the stream")
     assert not [one for one in gate.plane.pool.opened if one.usable and one.busy]
 
 
@@ -310,10 +308,12 @@ def test_limits_of_a_lease_are_said_with_a_way_out(gate: Open) -> None:
         b"POST /l/app/ HTTP/1.1\r\n" + AUTH + b"Transfer-Encoding: chunked\r\n\r\n" + b"6\r\nabcdef\r\n" * 2
     )
     assert status(gate.raw(chunks)) == 413
-    gate.limit(rate=0.5, burst=2)
+    gate.limit(rate=0.01, burst=2)
     told = [gate.ask() for _ in range(4)]
     assert [status(one) for one in told] == [200, 200, 429, 429]
-    assert b"Retry-After: 2\r\n" in told[-1]
+    retry = re.search(rb"Retry-After: (\d+)\r\n", told[-1])
+    assert retry is not None
+    assert 90 <= int(retry[1]) <= 100
     assert b"--rate" in told[-1]
     gate.limit(timeout_seconds=1)
     late = gate.ask("GET /l/app/silent")
@@ -327,7 +327,18 @@ def test_what_is_no_ticket_is_refused_alike_with_or_without_a_lease_and_costs_no
         assert (status(there), there) == (401, nowhere), query
 
 
-def test_calls_and_connections_have_a_most(gate: Open) -> None:
+@pytest.fixture
+def narrow() -> Iterator[Open]:
+    """For few calls and connections, and patient with those."""
+    with (
+        scripted(answer) as application,
+        opened(application.port, connections=100, calls_per_lease=8) as gate,
+    ):
+        yield gate
+
+
+def test_calls_and_connections_have_a_most(narrow: Open) -> None:
+    gate = narrow
     streams = [gate.connect() for _ in range(8)]
     for plain in streams:
         plain.sendall(b"GET /l/app/stream HTTP/1.1\r\n" + AUTH.replace(b"TOKEN", TOKEN.encode()) + b"\r\n")

@@ -43,8 +43,11 @@ def off(cluster: Cluster, lease: Lease) -> None:
 
 
 def look(cluster: Cluster) -> None:
+    """And hear of every answer, however slow the machine is."""
     stage = Keeps(cluster.sessions, cluster.fleet, cluster.installation)
-    stage.run_once()
+    with pytest.MonkeyPatch.context() as patient:
+        patient.setattr(module, "PATIENCE_SECONDS", 30.0)
+        stage.run_once()
     stage.close()
 
 

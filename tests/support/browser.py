@@ -12,6 +12,7 @@ from playwright.sync_api import (
     Browser,
     BrowserContext,
     ConsoleMessage,
+    Error,
     Page,
     ViewportSize,
     expect,
@@ -21,6 +22,8 @@ from playwright.sync_api import (
 from leasing.host.packages import program
 
 SECONDS = 15
+NETWORK_CHANGED = "net::ERR_NETWORK_CHANGED"
+"""Chromium breaks off what it loads when this machine's networks change, which each lease's start does."""
 DESK = ViewportSize(width=1280, height=800)
 PHONE = ViewportSize(width=390, height=844)
 
@@ -69,7 +72,12 @@ class Tab:
     """Parts of console messages that belong to what a test does, such as being refused."""
 
     def open(self, path: str) -> Page:
-        self.page.goto(f"{self.origin}{path}")
+        try:
+            self.page.goto(f"{self.origin}{path}")
+        except Error as error:
+            if NETWORK_CHANGED not in error.message:
+                raise
+            self.page.goto(f"{self.origin}{path}")
         return self.page
 
     def allow(self, *parts: str) -> None:
@@ -113,7 +121,7 @@ def tab(browser: Browser, origin: str, **options: Any) -> Iterator[Tab]:
 
 def _listen(context: BrowserContext, watched: Tab) -> None:
     def said(message: ConsoleMessage) -> None:
-        if message.type in ("error", "warning"):
+        if message.type in ("error", "warning") and NETWORK_CHANGED not in message.text:
             watched.troubles.append(f"console: {message.text} {message.location['url']}")
 
     context.on("console", said)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,7 +21,7 @@ from leasing.settings.gateway import GatewaySettings
 from tests.support.cluster import Cluster
 from tests.support.stack import free_port, until
 
-Answer = Callable[[bytes], list[bytes]]
+Answer = Callable[[bytes], Iterable[bytes]]
 """What the application sends for a request's head: parts, each after the other; an empty one waits for the caller."""
 
 
