@@ -1,10 +1,12 @@
-"""What one signal of a lease has shown, and what that says at a moment. Values only."""
+"""What one signal of a lease has shown, what that says at a moment, and how people read it. Values only."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
+
+from leasing.units import format_size
 
 FRESH = timedelta(seconds=30)
 """A signal not heard for longer is unknown, whatever it said before; what is known of it begins anew after that."""
@@ -40,3 +42,24 @@ class Reading:
         if self.known_since > now:
             return Signalled.UNKNOWN, None
         return Signalled.QUIET, max(self.known_since, self.active_at or self.known_since)
+
+
+def measured(kind: str, value: float) -> str:
+    """A signal's last value, as people read it."""
+    match kind:
+        case "gpu":
+            return f"{value:.0%}"
+        case "gpu_memory":
+            return f"changed by {format_size(int(value))}"
+        case "cpu":
+            return f"{value:.2f} cores"
+        case "disk" | "network":
+            return f"{format_size(int(value))} a second"
+        case "endpoint":
+            return f"{value:.0f} requests"
+        case "terminal":
+            return f"{value:.0f} bytes typed"
+        case "kernel":
+            return f"{value:.0f} busy"
+        case _:
+            return "kept" if value else "not kept"

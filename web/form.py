@@ -6,7 +6,6 @@ import hashlib
 import secrets
 from collections.abc import Sequence
 from datetime import datetime
-from functools import partial
 
 from pydantic import BaseModel, Field, ValidationError
 from sqlalchemy.orm import Session
@@ -19,6 +18,7 @@ from leasing.service import environments, requesting
 from leasing.service.principal import Principal
 from leasing.settings.limits import LimitSettings
 from leasing.states import Priority
+from web.refusals import Refused, trial, words
 
 DEPENDS = {"priority": ("project",)}
 """Fields whose rule is another's: the highest class is the project's."""
@@ -76,14 +76,6 @@ class Typed(BaseModel):
         )
 
 
-class Refused(Exception):
-    """Not asked for. `faults` has a sentence a field; under "" is what is about no single one."""
-
-    def __init__(self, faults: dict[str, str]) -> None:
-        self.faults = faults
-        super().__init__(", ".join(faults))
-
-
 def ask(
     session: Session,
     typed: Typed,
@@ -105,39 +97,27 @@ def ask(
                 now=now,
             )
     except (LeasingError, ValidationError) as error:
-        whole = _words(error)
+        whole = words(error)
+
     # The rules stand in one place and name no field: one is at fault if it is refused when it stands alone.
-    trial = partial(_refusal, session, principal=principal, limits=limits, now=now)
-    always = trial(Typed())
+    def refusal(part: Typed) -> str:
+        return trial(
+            session,
+            lambda: requesting.request(
+                session, part.request(), principal=principal, limits=limits, idempotency_key=None, now=now
+            ),
+        )
+
+    always = refusal(Typed())
     faults = {
         field: said
         for field, value in typed
-        if field != "once" and value.strip() and (said := trial(typed.only(field))) and said != always
+        if field != "once" and value.strip() and (said := refusal(typed.only(field))) and said != always
     }
     for field, others in DEPENDS.items():
         if any(faults.get(field) == faults.get(other) for other in others):
             faults.pop(field, None)
     raise Refused(faults if whole in faults.values() else {"": whole} | faults)
-
-
-def _refusal(
-    session: Session, typed: Typed, *, principal: Principal, limits: LimitSettings, now: datetime
-) -> str:
-    """Why that would be refused, or nothing. Nothing of the trial is left."""
-    trial = session.begin_nested()
-    try:
-        requesting.request(
-            session, typed.request(), principal=principal, limits=limits, idempotency_key=None, now=now
-        )
-    except (LeasingError, ValidationError) as error:
-        return _words(error)
-    finally:
-        trial.rollback()
-    return ""
-
-
-def _words(error: LeasingError | ValidationError) -> str:
-    return str(error) if isinstance(error, LeasingError) else str(error.errors()[0]["msg"])
 
 
 def _port(text: str) -> int | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Annotated
 from urllib.parse import urlencode
 
@@ -14,9 +16,10 @@ from leasing.access import Action
 from leasing.errors import Invalid, LeasingError
 from leasing.model import Lease
 from leasing.schema.lease import RenewRequest
-from leasing.service import device_faults, leases, offers, projects, suspension, tickets, views
+from leasing.service import device_faults, keeps, leases, offers, projects, suspension, tickets, views
 from leasing.states import Goal, LeaseState
-from web import access, form
+from web import access, form, keeping
+from web.refusals import Refused
 from web.render import page
 
 router = APIRouter()
@@ -60,7 +63,7 @@ def make(
         lease = form.ask(
             unit, typed, principal=caller, limits=limits, catalogue=request.app.state.catalogue, now=now
         )
-    except form.Refused as refused:
+    except Refused as refused:
         return _form(request, unit, caller, now, limits, typed, refused.faults)
     return RedirectResponse(f"/leases/{lease.id}", 303)
 
@@ -135,6 +138,37 @@ def extend(
     return RedirectResponse(f"/leases/{lease.id}", 303)
 
 
+@router.post("/leases/{ref}/keep")
+def keep(
+    ref: str, request: Request, unit: Unit, caller: Caller, now: Now, core: Core,
+    typed: Annotated[keeping.Typed, Form()],
+) -> Response:  # fmt: skip
+    lease = leases.find(unit, ref, principal=caller, action=Action.CHANGE, lock=True)
+    try:
+        keeping.ask(unit, lease, typed, principal=caller, now=now)
+    except Refused as refused:
+        return _lease(
+            request,
+            unit,
+            caller,
+            now,
+            core,
+            lease,
+            "lease.html",
+            status=409,
+            keep=typed,
+            faults=refused.faults,
+        )
+    return RedirectResponse(f"/leases/{lease.id}", 303)
+
+
+@router.post("/leases/{ref}/unkeep")
+def unkeep(ref: str, unit: Unit, caller: Caller, now: Now) -> Response:
+    lease = leases.find(unit, ref, principal=caller, action=Action.CHANGE, lock=True)
+    keeps.end(unit, lease, principal=caller, now=now)
+    return RedirectResponse(f"/leases/{lease.id}", 303)
+
+
 @router.get("/open/{ref}")
 def open_endpoint(ref: str, unit: Unit, caller: Caller, now: Now, core: Core) -> Response:
     """To the endpoint, which lives on another origin, with a ticket that is good once."""
@@ -150,13 +184,15 @@ def open_endpoint(ref: str, unit: Unit, caller: Caller, now: Now, core: Core) ->
 def _lease(
     request: Request, unit: Unit, caller: Caller, now: Now, core: Core, lease: Lease, template: str, *,
     status: int = 200, fault: str = "", refused: str = "", ttl: str = "1h",
+    keep: keeping.Typed = keeping.Typed(), faults: Mapping[str, str] = MappingProxyType({}),
 ) -> Response:  # fmt: skip
     return page(
         request, template, caller, status,
         lease=views.lease_out(unit, lease, principal=caller, now=now, endpoints=core.endpoint_url),
         events=views.event_page(unit, lease_id=lease.id, after_id=0, limit=100).items,
         over=lease.state == LeaseState.ENDED, stoppable=lease.state != LeaseState.ENDED and lease.goal != Goal.ENDED,
-        fault=fault, refused=refused, ttl=ttl, access=access.of(unit, lease, caller),
+        fault=fault, refused=refused, ttl=ttl, keep=keep, faults=faults, keep_ttl=keeping.TTL,
+        unkept=keeps.last_end(unit, lease), access=access.of(unit, lease, caller),
     )  # fmt: skip
 
 

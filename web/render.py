@@ -11,6 +11,7 @@ from fastapi.responses import HTMLResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 
 from leasing import __version__
+from leasing.reading import measured
 from leasing.service.principal import Principal
 from leasing.units import format_duration, format_size
 
@@ -35,6 +36,11 @@ def share(start: datetime | None, end: datetime | None) -> float:
     return min(1.0, max(0.0, (datetime.now(UTC) - start) / (end - start)))
 
 
+def begun(text: str) -> str:
+    """As a sentence begins."""
+    return text[:1].upper() + text[1:]
+
+
 def percent(ratio: float | None) -> str:
     return "–" if ratio is None else f"{ratio:.0%}"
 
@@ -48,8 +54,9 @@ TEMPLATES = Environment(
 )
 TEMPLATES.filters |= {
     "when": when, "exact": exact, "size": format_size, "percent": percent, "duration": format_duration,
+    "begun": begun,
 }  # fmt: skip
-TEMPLATES.globals |= {"version": __version__, "share": share}
+TEMPLATES.globals |= {"version": __version__, "share": share, "measured": measured}
 
 
 def render(template: str, **facts: Any) -> str:

@@ -11,7 +11,7 @@ import typer
 from leasing.cli import show
 from leasing.cli.session import App, Json, client
 from leasing.errors import Invalid
-from leasing.units import format_size
+from leasing.reading import measured
 
 WAIT_SECONDS = 15.0
 """So long for the first answer of a command."""
@@ -80,7 +80,7 @@ def kept(one: dict[str, Any]) -> str:
 def signals(found: list[dict[str, Any]]) -> Iterator[tuple[str, str]]:
     """A line for each signal: what it says, with its value, and since when."""
     for one in found:
-        value = f", {_value(one['kind'], one['value'])}" if one["value"] is not None else ""
+        value = f", {measured(one['kind'], one['value'])}" if one["value"] is not None else ""
         since = f", since {show.moment(one['since'])}" if one["since"] else ""
         why = f": {one['reason']}" if one["reason"] else ""
         state = "not applicable" if one["state"] == "inapplicable" else one["state"]
@@ -91,23 +91,3 @@ def _open(lease: dict[str, Any]) -> bool:
     """Whether the command has not answered yet."""
     one = lease["keep"]
     return one is not None and one["checked_at"] is None and not one["message"]
-
-
-def _value(kind: str, value: float) -> str:
-    match kind:
-        case "gpu":
-            return f"{value:.0%}"
-        case "gpu_memory":
-            return f"changed by {format_size(int(value))}"
-        case "cpu":
-            return f"{value:.2f} cores"
-        case "disk" | "network":
-            return f"{format_size(int(value))} a second"
-        case "endpoint":
-            return f"{value:.0f} requests"
-        case "terminal":
-            return f"{value:.0f} bytes typed"
-        case "kernel":
-            return f"{value:.0f} busy"
-        case _:
-            return "kept" if value else "not kept"

@@ -11,7 +11,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from leasing.errors import Conflict, Gone, Invalid
-from leasing.model import Keep, Lease, SignalKind
+from leasing.model import Event, Keep, Lease, SignalKind
 from leasing.schema.keep import KeepOut, KeepRequest
 from leasing.service import events, signals
 from leasing.service.principal import Principal
@@ -21,6 +21,8 @@ from leasing.units import format_duration, parse_duration
 
 SHELL = re.compile(r"[|&;<>()$`*?~#{}\[\]\n\\]")
 """What only a shell understands."""
+KEPT, ENDED = "lease.kept", "lease.keep_ended"
+"""Kinds of events."""
 
 
 def ask(session: Session, lease: Lease, wanted: KeepRequest, *, principal: Principal, now: datetime) -> Keep:
@@ -54,7 +56,7 @@ def ask(session: Session, lease: Lease, wanted: KeepRequest, *, principal: Princ
         .execution_options(populate_existing=True)
     ).scalar_one()
     events.record(
-        session, "lease.kept", f"{principal.name} keeps it {words(keep)}", actor=principal.actor, lease_id=lease.id
+        session, KEPT, f"{principal.name} keeps it {words(keep)}", actor=principal.actor, lease_id=lease.id
     )  # fmt: skip
     # what is about to be taken back is not, from this transaction on
     signals.observe(session, [Observation(lease.id, SignalKind.KEEP, 1.0)], now=now)
@@ -75,7 +77,7 @@ def drop(session: Session, keep: Keep, why: str, *, actor: str, now: datetime) -
     """The keep is over, and `why`: a sentence's end. From now on the lease is judged by its other signals."""
     session.delete(keep)
     events.record(
-        session, "lease.keep_ended", f"it is no longer kept {words(keep)}: {why}", actor=actor, lease_id=keep.lease_id,
+        session, ENDED, f"it is no longer kept {words(keep)}: {why}", actor=actor, lease_id=keep.lease_id,
         data={"exit_code": keep.exit_code},
     )  # fmt: skip
     signals.observe(session, [Observation(keep.lease_id, SignalKind.KEEP, 0.0)], now=now)
@@ -95,6 +97,17 @@ def of(session: Session, lease: Lease) -> KeepOut | None:
         exit_code=keep.exit_code,
         message=keep.message,
     )
+
+
+def last_end(session: Session, lease: Lease) -> Event | None:
+    """How its last keep ended; None while it is kept, and where it never was."""
+    last = session.execute(
+        sa.select(Event)
+        .where(Event.lease_id == lease.id, Event.kind.in_((KEPT, ENDED)))
+        .order_by(Event.id.desc())
+        .limit(1)
+    ).scalar_one_or_none()
+    return last if last is not None and last.kind == ENDED else None
 
 
 def words(keep: Keep) -> str:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import httpx
 import sqlalchemy as sa
@@ -25,20 +26,23 @@ from leasing.model import (
     Device,
     DeviceSpan,
     Event,
+    Keep,
     Lease,
     Node,
     Run,
     RunSpan,
     RunUse,
+    SignalKind,
     TokenKind,
     User,
     Workspace,
 )
-from leasing.service import people
+from leasing.service import people, signals
 from leasing.service.principal import Principal
+from leasing.service.signals import Observation
 from leasing.service.used import hour_of
 from leasing.settings.core import CoreSettings
-from leasing.states import Role
+from leasing.states import Role, Verdict
 from tests.support import browser
 from tests.support.api import application
 from tests.support.browser import Tab
@@ -131,6 +135,9 @@ def walk(tab: Tab) -> Iterator[tuple[str, Page]]:
     page.get_by_role("alert").wait_for()
     yield "refused", page
     page = tab.open("/leases/train-llama")
+    page.get_by_text("What each signal says").click()
+    page.get_by_text("Keep it although it looks idle").click()
+    yield "keep", page
     page.get_by_role("button", name="Release…").click()
     page.get_by_role("dialog").wait_for()
     yield "dialog", page
@@ -187,6 +194,7 @@ def _seed(cluster: Cluster) -> str:
         )
         finished.last_log = "epoch 3/3  f1 0.914\nsaved to /workspace/bert\n"
         _measure(session, moment)
+        _keep(session, train.id, moment)
         _count(session, moment)
         return people.issue(session, ada.user_id, TokenKind.SESSION, "test", expires_at=None)[1]
 
@@ -224,6 +232,31 @@ def _age(session: Session, lease: Lease, image: str, by: timedelta) -> None:
         sa.update(RunSpan)
         .where(RunSpan.run_id.in_(runs))
         .values(since=RunSpan.since - by, until=lease.ended_at)
+    )
+
+
+def _keep(session: Session, lease_id: UUID, moment: datetime) -> None:
+    """It trains, and is kept until that is done."""
+    lease = session.get_one(Lease, lease_id)
+    lease.idle_verdict, lease.idle_reason = Verdict.ACTIVE, "GPU, CPU in use; kept by its owner"
+    keep = Keep(
+        lease_id=lease_id, command=["pgrep", "-f", "train.py"], asked_by="user:ada", exit_code=0,
+        created_at=moment - timedelta(minutes=95), checked_at=moment - timedelta(seconds=12),
+    )  # fmt: skip
+    session.add(keep)
+    values = {
+        "gpu": 0.97,
+        "gpu_memory": 0,
+        "cpu": 7.4,
+        "disk": 4e7,
+        "network": 900,
+        "endpoint": 0,
+        "terminal": 0,
+    }
+    signals.observe(
+        session,
+        [Observation(lease_id, SignalKind(kind), value) for kind, value in (values | {"keep": 1}).items()],
+        now=moment,
     )
 
 

@@ -44,7 +44,13 @@ def test_a_lease_is_shared_on_its_page_and_a_token_handed_out(
     theirs = vera.open(f"/leases/{name}")
     expect(theirs.get_by_role("region", name="Access")).to_contain_text("Shared with project default")
     expect(theirs.get_by_text("New token for the endpoint")).to_be_visible()
-    for button in ("Release…", "Extend", "Suspend", "Share it no longer"):  # a viewer calls, and no more
+    for button in (
+        "Release…",
+        "Extend",
+        "Suspend",
+        "Keep although idle",
+        "Share it no longer",
+    ):  # a viewer calls, and no more
         expect(theirs.get_by_role("button", name=button)).to_have_count(0)
     expect(theirs.get_by_role("region", name="Access")).not_to_contain_text("grader")  # somebody else's
     expect(vera.open("/").get_by_text("admin's")).to_be_visible()
