@@ -8,20 +8,12 @@ import typer
 
 from leasing.cli import admin, show
 from leasing.cli.session import App, Json, client
-from leasing.errors import Invalid
-from leasing.reclaim import NEVER
-from leasing.units import format_duration, parse_duration
+from leasing.policy_words import for_whom, terms, working
+from leasing.units import format_duration
 
 policies = App(help="How leases are taken back: when, with which warnings, and what is done.")
 
 Name = Annotated[str, typer.Argument(help="Its name.")]
-TIMES = {
-    "window": "window_seconds", "longest": "longest_seconds", "grace": "grace_seconds",
-    "protected": "protected_seconds", "retention": "retention_seconds",
-}  # fmt: skip
-"""Options that are times, and their fields."""
-DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
-HOURS = "Write it like 'mon-fri 09:00-18:00 Europe/Berlin'."
 
 Action = Annotated[str | None, typer.Option(help="What is done then: suspend, end, warn.")]
 Window = Annotated[str | None, typer.Option(help="Quiet for so long is idle: 30m, or never.")]
@@ -115,66 +107,6 @@ def remove_policy(name: Name) -> None:
     print(f"Policy {name} is gone.")
 
 
-def terms(
-    *,
-    action: str | None,
-    window: str | None,
-    learned: bool,
-    longest: str | None,
-    threshold: list[str] | None,
-    grace: str | None,
-    warn: str | None,
-    hours: str | None,
-    protected: str | None,
-    retention: str | None,
-) -> dict[str, Any]:
-    """What was written, as the fields of a policy. Raises `Invalid`."""
-    written = {
-        "window": window, "longest": longest, "grace": grace, "protected": protected, "retention": retention
-    }  # fmt: skip
-    asked: dict[str, Any] = {
-        TIMES[name]: _seconds(text) for name, text in written.items() if text is not None
-    }
-    if action is not None:
-        asked["action"] = action
-    if learned:
-        asked["learned"] = True
-    if threshold:
-        asked["thresholds"] = dict(_threshold(one) for one in threshold)
-    if warn is not None:
-        asked["warnings"] = [parse_duration(one.strip()) for one in warn.split(",")] if warn != "none" else []
-    if hours is not None:
-        asked["hours"] = _hours(hours)
-    return asked
-
-
-def _seconds(text: str) -> int:
-    return NEVER if text in ("never", "0s", "0") else parse_duration(text)
-
-
-def _threshold(text: str) -> tuple[str, float]:
-    name, _, value = text.partition("=")
-    try:
-        return name, float(value)
-    except ValueError:
-        raise Invalid(f"{text[:40]!r} is no threshold.", hint="Write it like gpu=0.05") from None
-
-
-def _hours(text: str) -> dict[str, Any]:
-    words = text.split()
-    if len(words) != 3 or "-" not in words[1]:
-        raise Invalid(f"{text[:60]!r} are no working hours.", hint=HOURS)
-    days: list[str] = []
-    for part in words[0].lower().split(","):
-        first, dash, last = part.partition("-")
-        if first not in DAYS or (dash and last not in DAYS):
-            raise Invalid(f"{part[:20]!r} are no days of the week: {', '.join(DAYS)}.", hint=HOURS)
-        begin, end = DAYS.index(first), DAYS.index(last if dash else first)
-        days += [DAYS[(begin + number) % 7] for number in range((end - begin) % 7 + 1)]
-    opens, _, closes = words[1].partition("-")
-    return {"days": [day for day in DAYS if day in days], "begin": opens, "end": closes, "zone": words[2]}
-
-
 def _at(name: str) -> str:
     from leasing.sdk.transport import at  # lazy: see session.client
 
@@ -188,12 +120,12 @@ def _tell(one: dict[str, Any], *, json: bool) -> None:
     print(one["said"][0].upper() + one["said"][1:])
     show.facts(
         [
-            ("for", _subject(one["subject"])),
+            ("for", for_whom(one["subject"])),
             ("says itself", ", ".join(name.removesuffix("_seconds") for name in one["set"]) or "nothing"),
             ("longest", format_duration(one["longest_seconds"]) if one["longest_seconds"] else ""),
             ("thresholds", ", ".join(f"{name} {value:g}" for name, value in one["thresholds"].items())),
             ("grace", format_duration(one["grace_seconds"])),
-            ("hours", _working(one["hours"])),
+            ("hours", working(one["hours"])),
             ("protected", format_duration(one["protected_seconds"])),
             (
                 "files kept",
@@ -221,21 +153,10 @@ def _row(one: dict[str, Any]) -> list[str]:
     window = format_duration(one["window_seconds"]) if one["window_seconds"] else "never"
     return [
         one["name"],
-        _subject(one["subject"]),
+        for_whom(one["subject"]),
         f"learned, {window} at most" if one["learned"] else window,
         one["action"] if one["window_seconds"] else "-",
         ", ".join(format_duration(step) for step in one["warnings"]) or "not",
         format_duration(one["longest_seconds"]) if one["longest_seconds"] else "-",
-        _working(one["hours"]) or "-",
+        working(one["hours"]) or "-",
     ]
-
-
-def _subject(subject: str) -> str:
-    kind, _, name = subject.partition("/")
-    return f"{kind.removesuffix('s')} {name}" if name else "all leases"
-
-
-def _working(hours: dict[str, Any] | None) -> str:
-    if hours is None:
-        return ""
-    return f"{','.join(hours['days'])} {hours['begin']}-{hours['end']} {hours['zone']}"

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from leasing.cli import show
-from leasing.cli.policies import Action, Grace, Hours, Learned, Threshold, Warn, Window, policies, terms
+from leasing.cli.policies import Action, Grace, Hours, Learned, Threshold, Warn, Window, policies
 from leasing.cli.session import App, Json, sdk
 from leasing.errors import Invalid
+from leasing.policy_words import terms
 from leasing.units import format_duration, parse_duration
 
 if TYPE_CHECKING:

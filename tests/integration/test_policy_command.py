@@ -9,13 +9,11 @@ from pathlib import Path
 
 import httpx
 import pytest
-import sqlalchemy as sa
 
 from leasing import Client, errors
 from leasing.cli.app import execute
-from leasing.database import now
-from leasing.model import Activity, Lease, Run, SignalKind
 from leasing.states import Role
+from tests.support.activity import story
 from tests.support.api import Served, served, token
 from tests.support.cluster import Cluster
 
@@ -129,22 +127,6 @@ def test_malformed_and_hostile_payloads_are_422_or_named(api: Served) -> None:
         ("limit=1000", 422),
     ):
         assert httpx.get(f"{api.url}/api/v1/activity?{query}", headers=headers).status_code == status
-
-
-def story(cluster: Cluster, lease: Lease, minutes: str) -> None:
-    """What the lease's GPU did until now: `x` is a busy minute, `.` a quiet one, `?` one that is not known."""
-    quiet = {str(kind): 0.0 for kind in SignalKind}
-    with cluster.sessions.begin() as session:
-        begin = now(session).replace(second=0, microsecond=0) - len(minutes) * MINUTE
-        session.execute(sa.update(Run).where(Run.lease_id == lease.id).values(started_at=begin))
-        session.add_all(
-            Activity(
-                lease_id=lease.id,
-                minute=begin + number * MINUTE,
-                peaks={} if sign == "?" else quiet | {"gpu": 0.9 if sign == "x" else 0.0},
-            )
-            for number, sign in enumerate(minutes)
-        )
 
 
 def test_a_policy_is_tried_on_the_record_and_on_a_series(api: Served, lease: Typed, tmp_path: Path) -> None:

@@ -7,13 +7,14 @@ from datetime import timedelta
 import sqlalchemy as sa
 
 from leasing.database import now
-from leasing.model import Lease, Run, Signal, SignalKind
+from leasing.model import Activity, Lease, Run, Signal, SignalKind
 from leasing.service import signals
 from leasing.service.signals import Observation
 from tests.support.cluster import Cluster
 
 ALL = "cpu disk network gpu gpu_memory terminal keep"
 """What there is of every lease with a GPU and without a port."""
+MINUTE = timedelta(minutes=1)
 
 
 def quiet(cluster: Cluster, lease: Lease, kinds: str = ALL, *, active: str = "", minutes: float = 31) -> None:
@@ -29,3 +30,19 @@ def quiet(cluster: Cluster, lease: Lease, kinds: str = ALL, *, active: str = "",
         ]
         signals.observe(session, observations, now=moment)
         session.execute(sa.update(Signal).where(Signal.lease_id == lease.id).values(known_since=since))
+
+
+def story(cluster: Cluster, lease: Lease, minutes: str) -> None:
+    """What the lease's GPU did until now: `x` is a busy minute, `.` a quiet one, `?` one that is not known."""
+    quiet = {str(kind): 0.0 for kind in SignalKind}
+    with cluster.sessions.begin() as session:
+        begin = now(session).replace(second=0, microsecond=0) - len(minutes) * MINUTE
+        session.execute(sa.update(Run).where(Run.lease_id == lease.id).values(started_at=begin))
+        session.add_all(
+            Activity(
+                lease_id=lease.id,
+                minute=begin + number * MINUTE,
+                peaks={} if sign == "?" else quiet | {"gpu": 0.9 if sign == "x" else 0.0},
+            )
+            for number, sign in enumerate(minutes)
+        )
