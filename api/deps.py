@@ -127,10 +127,15 @@ async def now(found: Authenticated) -> datetime:
 Now = Annotated[datetime, Depends(now)]
 
 
-async def admin(caller: Caller) -> Principal:
+def only_admins(caller: Principal) -> Principal:
+    """Raises `NotAllowed`."""
     if not caller.admin:
         raise NotAllowed("Only admins may do that.")
     return caller
+
+
+async def admin(caller: Caller) -> Principal:
+    return only_admins(caller)
 
 
 Admin = Annotated[Principal, Depends(admin)]

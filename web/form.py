@@ -18,7 +18,7 @@ from leasing.service import environments, requesting
 from leasing.service.principal import Principal
 from leasing.settings.limits import LimitSettings
 from leasing.states import Priority
-from web.refusals import Refused, trial, words
+from web.refusals import Refused, blamed, trial, words
 
 DEPENDS = {"priority": ("project",)}
 """Fields whose rule is another's: the highest class is the project's."""
@@ -99,8 +99,7 @@ def ask(
     except (LeasingError, ValidationError) as error:
         whole = words(error)
 
-    # The rules stand in one place and name no field: one is at fault if it is refused when it stands alone.
-    def refusal(part: Typed) -> str:
+    def alone(part: Typed) -> str:
         return trial(
             session,
             lambda: requesting.request(
@@ -108,16 +107,15 @@ def ask(
             ),
         )
 
-    always = refusal(Typed())
-    faults = {
-        field: said
-        for field, value in typed
-        if field != "once" and value.strip() and (said := refusal(typed.only(field))) and said != always
-    }
-    for field, others in DEPENDS.items():
-        if any(faults.get(field) == faults.get(other) for other in others):
-            faults.pop(field, None)
+    always = alone(Typed())
+    filled = [field for field, value in typed if field != "once" and value.strip()]
+    faults = blamed(filled, lambda field: _unlike(alone(typed.only(field)), always), DEPENDS)
     raise Refused(faults if whole in faults.values() else {"": whole} | faults)
+
+
+def _unlike(said: str, always: str) -> str:
+    """What is refused whatever is filled in is no field's fault."""
+    return "" if said == always else said
 
 
 def _port(text: str) -> int | None:

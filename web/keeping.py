@@ -12,7 +12,7 @@ from leasing.model import Lease
 from leasing.schema.keep import KeepRequest
 from leasing.service import keeps
 from leasing.service.principal import Principal
-from web.refusals import Refused, trial, words
+from web.refusals import Refused, blamed, trial, words
 
 TTL = "8h"
 """So long it is kept where nothing was typed."""
@@ -44,10 +44,10 @@ def ask(session: Session, lease: Lease, typed: Typed, *, principal: Principal, n
     else:
         return
 
-    def refusal(part: Typed) -> str:
+    def alone(part: Typed) -> str:
         return trial(session, lambda: keep(part))
 
-    if always := refusal(Typed()):
+    if always := alone(Typed()):
         raise Refused({"": always})
-    alone = {"ttl": Typed(ttl=typed.ttl), "command": Typed(command=typed.command)}
-    raise Refused({field: said for field, part in alone.items() if (said := refusal(part))} or {"": whole})
+    parts = {"ttl": Typed(ttl=typed.ttl), "command": Typed(command=typed.command)}
+    raise Refused(blamed(parts, lambda field: alone(parts[field]), {}) or {"": whole})

@@ -11,7 +11,21 @@ from starlette.responses import RedirectResponse, Response
 
 from api import problems
 from leasing.errors import NotSignedIn
-from web import access, banner, calendar, extend, files, leases, machines, signin, terminal, usage, workspaces
+from web import (
+    access,
+    banner,
+    calendar,
+    extend,
+    files,
+    leases,
+    machines,
+    policies,
+    signin,
+    terminal,
+    trying,
+    usage,
+    workspaces,
+)
 from web.guard import Guard
 
 STATIC = Path(__file__).parent / "static"
@@ -20,9 +34,9 @@ STATIC = Path(__file__).parent / "static"
 def mount(app: FastAPI) -> None:
     """Pages at `/`; someone who is not signed in is shown where to."""
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
-    for part in (signin, extend, banner, usage, files):
+    for part in (signin, extend, banner, usage, files, trying):
         app.include_router(part.router, include_in_schema=False)
-    for part in (terminal, access, leases, machines, calendar, workspaces):
+    for part in (terminal, access, leases, machines, calendar, workspaces, policies):
         app.include_router(part.router, include_in_schema=False, dependencies=[banner.LOOK])
     app.add_middleware(Guard)
 

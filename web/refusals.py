@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from pydantic import ValidationError
 from sqlalchemy.orm import Session
@@ -32,3 +32,15 @@ def trial(session: Session, act: Callable[[], object]) -> str:
     finally:
         tried.rollback()
     return ""
+
+
+def blamed(
+    fields: Iterable[str], refusal: Callable[[str], str], depends: Mapping[str, Sequence[str]]
+) -> dict[str, str]:
+    """Which fields are refused, as `refusal` says of each, and why. The rules stand in one place and name no field: one
+    is at fault if it is refused when it stands alone, with those that its rule `depends` on if they are not."""
+    faults = {field: said for field in fields if (said := refusal(field))}
+    for field, others in depends.items():
+        if any(faults.get(field) == faults.get(other) for other in others):
+            faults.pop(field, None)
+    return faults

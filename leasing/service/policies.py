@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Protocol
@@ -13,7 +14,7 @@ from sqlalchemy.orm import Session
 from leasing import policy_terms
 from leasing.model import LearnedWindow, Lease, Policy, Project
 from leasing.reclaim import Rule
-from leasing.states import LeaseState
+from leasing.states import LIVE, LeaseState
 
 ALL, LEASES, PROJECTS, ENVIRONMENTS = "all", "leases", "projects", "environments"
 """What a policy's subject begins with."""
@@ -57,6 +58,16 @@ def effective(session: Session, leases: Sequence[Governed]) -> dict[UUID, Rule]:
         for lease in leases
         if lease.id is not None
     }
+
+
+def in_force(session: Session) -> Counter[str]:
+    """By a policy's name, of how many live leases it decides."""
+    live = session.execute(
+        sa.select(Lease.id, Lease.owner_id, Lease.project_id, Lease.image, Lease.idle_timeout_seconds).where(
+            Lease.state.in_(LIVE)
+        )
+    ).all()
+    return Counter(rule.policy for rule in effective(session, live).values())
 
 
 def for_ask(session: Session, lease: Governed) -> Rule:

@@ -58,22 +58,25 @@ def put(
     principal: Principal,
     limits: LimitSettings,
     now: datetime,
+    only_new: bool = False,
 ) -> PolicyOut:
     """Make the policy of that name, or set it anew, whole. It counts at once, also for leases that run.
 
     `environments` are those of the catalogue. Raises `Invalid`; `NotFound` for whom it is for; `Gone` for a lease that
-    is over; `Conflict` if another policy is for the same. Roll the transaction back then.
+    is over; `Conflict` if another policy is for the same, or has the name and this is to be `only_new`. Roll the
+    transaction back then.
     """
-    if names.lease_name(name) == PLATFORM:
-        raise Invalid(
-            f"{PLATFORM!r} is what counts where there is no policy.", hint="Call it house, for example."
-        )
+    named(name)
     said = policy_terms.columns(ask, limits)
-    subject = _subject(session, ask, environments, principal)
+    whom = subject(session, ask, environments, principal)
     policy = session.execute(
         sa.select(Policy).where(Policy.name == name).with_for_update()
     ).scalar_one_or_none()
     new = policy is None
+    if policy is not None and only_new:
+        raise Conflict(
+            f"There is a policy {name!r} already.", hint="Set that one anew, or take another name."
+        )
     if policy is None:
         policy = Policy(name=name)
         session.add(policy)
@@ -84,9 +87,9 @@ def put(
     else:
         before = {field: getattr(policy, field) for field in (*SUBJECT, *policy_terms.FIELDS)}
     changes = {
-        field: (before[field], value) for field, value in (subject | said).items() if value != before[field]
+        field: (before[field], value) for field, value in (whom | said).items() if value != before[field]
     }
-    for field, value in (subject | said).items():
+    for field, value in (whom | said).items():
         setattr(policy, field, value)
     if changes:
         policy.updated_at = now
@@ -145,26 +148,36 @@ def _for_lease(rule: Rule) -> LeasePolicyOut:
     )
 
 
-def _subject(
+def named(name: str) -> str:
+    """`name` if a policy may be called so. Raises `Invalid`."""
+    if names.lease_name(name) == PLATFORM:
+        raise Invalid(
+            f"{PLATFORM!r} is what counts where there is no policy.", hint="Call it house, for example."
+        )
+    return name
+
+
+def subject(
     session: Session, ask: PolicyIn, environments: Collection[str], principal: Principal
 ) -> dict[str, Any]:
+    """The columns that say for whom it is. Raises `Invalid`, `NotFound`, and `Gone` for a lease that is over."""
     given = [one for one in (ask.project, ask.environment, ask.lease) if one is not None]
     if len(given) > 1:
         raise Invalid(
             "A policy is for one project, one environment, one lease, or all.",
             hint="Make one policy for each: --project, --environment or --lease",
         )
-    subject: dict[str, Any] = dict.fromkeys(SUBJECT)
+    found: dict[str, Any] = dict.fromkeys(SUBJECT)
     if ask.project is not None:
-        subject["project_id"] = projects.find(session, ask.project).id
+        found["project_id"] = projects.find(session, ask.project).id
     if ask.environment is not None:
-        subject["environment"] = _environment(ask.environment, environments)
+        found["environment"] = _environment(ask.environment, environments)
     if ask.lease is not None:
         lease = leases.find(session, ask.lease, principal=principal, action=Action.SEE)
         if lease.state == LeaseState.ENDED:
             raise Gone(f"Lease {lease.name!r} has ended.", hint="lease ls --everyone shows the live ones.")
-        subject["lease_id"] = lease.id
-    return subject
+        found["lease_id"] = lease.id
+    return found
 
 
 def _environment(text: str, environments: Collection[str]) -> str:

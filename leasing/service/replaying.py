@@ -79,6 +79,22 @@ def page(
     )
 
 
+def minutes(session: Session, *, days: int, project: str | None, now: datetime) -> float:
+    """How many minutes of leases there are to play: those of `page`, all together. Raises `NotFound`."""
+    since = now - timedelta(days=days)
+    end = sa.func.coalesce(Run.stopped_at, Run.released_at, now)
+    statement = sa.select(
+        sa.func.coalesce(
+            sa.func.sum(sa.extract("epoch", end - sa.func.greatest(Run.started_at, since))) / 60, 0
+        )
+    ).where(Run.started_at.is_not(None), end > since)
+    if project is not None:
+        statement = statement.join(Lease, Lease.id == Run.lease_id).where(
+            Lease.project_id == projects.find(session, project).id
+        )
+    return float(session.execute(statement).scalar_one())
+
+
 def _runs(
     session: Session, leases: Sequence[Lease], since: datetime, now: datetime
 ) -> dict[UUID, list[ActivityRun]]:

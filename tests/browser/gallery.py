@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -37,13 +37,16 @@ from leasing.model import (
     User,
     Workspace,
 )
-from leasing.service import people, signals
+from leasing.schema.policy import PolicyIn
+from leasing.service import people, policymaking, signals
 from leasing.service.principal import Principal
 from leasing.service.signals import Observation
 from leasing.service.used import hour_of
 from leasing.settings.core import CoreSettings
+from leasing.settings.limits import LimitSettings
 from leasing.states import Role, Verdict
 from tests.support import browser
+from tests.support.activity import story
 from tests.support.api import application
 from tests.support.browser import Tab
 from tests.support.calendar import book
@@ -89,6 +92,9 @@ PAGES = {
     "workspaces": "/workspaces",
     "usage": "/usage?days=1&whose=all",
     "used": "/usage?days=7&by=day",
+    "policies": "/policies",
+    "policy": "/policies/lab",
+    "new policy": "/new-policy",
     "missing": "/leases/nosuch",
 }
 """Every page, by what a picture of it is called."""
@@ -134,6 +140,17 @@ def walk(tab: Tab) -> Iterator[tuple[str, Page]]:
     page.get_by_role("button", name="Ask for it").click()
     page.get_by_role("alert").wait_for()
     yield "refused", page
+    page.goto(f"{tab.origin}/new-policy")
+    page.get_by_label("Name").fill("house-rules")
+    page.get_by_label("Idle after").fill("30m")
+    page.get_by_label("Working hours").fill("always")
+    page.get_by_role("button", name="Make it").click()
+    page.get_by_role("alert").wait_for()
+    yield "refused policy", page
+    page.get_by_label("Working hours").fill("")
+    page.get_by_role("button", name="Try it first").click()
+    page.get_by_role("region", name="What it would have done").wait_for()
+    yield "trial", page
     page = tab.open("/leases/train-llama")
     page.get_by_text("What each signal says").click()
     page.get_by_text("Keep it although it looks idle").click()
@@ -180,6 +197,8 @@ def _seed(cluster: Cluster) -> str:
     )
     cluster.plan()
     _book(cluster, ada, grace)
+    story(cluster, train, "x" * 190)
+    story(cluster, notebook, "x" * 40 + "." * 75 + "x" * 25 + "." * 40 + "x" * 4)
     cluster.ada = ada
     with cluster.sessions.begin() as session:
         moment = now(session)
@@ -195,8 +214,32 @@ def _seed(cluster: Cluster) -> str:
         finished.last_log = "epoch 3/3  f1 0.914\nsaved to /workspace/bert\n"
         _measure(session, moment)
         _keep(session, train.id, moment)
+        _rule(session, replace(ada, role=Role.ADMIN), moment)
         _count(session, moment)
         return people.issue(session, ada.user_id, TokenKind.SESSION, "test", expires_at=None)[1]
+
+
+def _rule(session: Session, ada: Principal, moment: datetime) -> None:
+    """How leases of the two are taken back."""
+    limits = LimitSettings()
+    for name, terms in {
+        "house": {"window_seconds": 7200, "warnings": [1800, 600], "longest_seconds": 43_200},
+        "lab": {
+            "environment": "team/lab:1", "window_seconds": 1800, "learned": True, "thresholds": {"gpu": 0.05},
+            "hours": {"days": ["mon", "tue", "wed", "thu", "fri"], "begin": "09:00", "end": "18:00", "zone": "UTC"},
+            "retention_seconds": 0,
+        },
+        "serving": {"lease": "sweep-lr", "window_seconds": 0},
+    }.items():  # fmt: skip
+        policymaking.put(
+            session,
+            name,
+            PolicyIn.model_validate(terms),
+            environments=(),
+            principal=ada,
+            limits=limits,
+            now=moment,
+        )
 
 
 def _book(cluster: Cluster, ada: Principal, grace: Principal) -> None:

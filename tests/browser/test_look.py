@@ -13,6 +13,7 @@ from tests.browser.gallery import Gallery, gallery, walk
 from tests.support import browser
 from tests.support.browser import CONTRAST, DESK, PHONE, Tab
 from tests.support.postgres import TestDatabases
+from web import policy_trial, trying
 
 pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("stack"), pytest.mark.timeout(120)]
 
@@ -109,7 +110,7 @@ def test_every_page_tells_a_screen_reader_what_is_what(seen: dict[str, Seen]) ->
     titles = {name: page.title for name, page in seen.items()}
     assert all(title.endswith(" · Leasing") for title in titles.values())
     assert titles["lease"] == "train-llama is running · Leasing"
-    same = 5  # the form, the lease and usage twice, the calendar three times
+    same = 8  # the form and usage twice, the lease, the calendar and the form of a policy three times
     assert len(set(titles.values())) == len(titles) - same, titles
 
 
@@ -182,6 +183,53 @@ def test_the_calendar_shows_who_has_which_device_when(ada: Tab) -> None:
     expect(page.get_by_text("lease reserve add")).to_be_visible()
     page.get_by_role("link", name="Today").click()
     expect(rows).to_have_count(7)
+
+
+def test_a_policy_is_tried_on_the_last_days_or_the_command_is_named(
+    ada: Tab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ada.allow("422")
+    page = ada.open("/new-policy")
+    page.get_by_label("Idle after").fill("30m")
+    page.get_by_label("Warned before").fill("10m")
+    page.get_by_label("Signals count").fill("gpu=x")
+    page.get_by_role("button", name="Try it first").click()
+    expect(page.get_by_label("Signals count")).to_have_accessible_description(
+        "'gpu=x' is no threshold. Write it like gpu=0.05"
+    )
+    page.get_by_label("Signals count").fill("")
+    page.get_by_label("on the last").select_option("day")
+    page.get_by_role("button", name="Try it first").click()
+    told = page.get_by_role("region", name="What it would have done to the last day")
+    expect(told).to_be_focused()
+    expect(told).to_contain_text("suspended after 30m idle, warned 10m before")
+    rows = told.get_by_role("table", name="All of them").get_by_role("row")
+    expect(rows.filter(has_text="GPU-hours returned")).to_have_text(
+        "GPU-hours returned 0.0 0.9", use_inner_text=True
+    )
+    expect(rows.filter(has_text="taken back")).to_contain_text("2")
+    whom = told.get_by_role("table", name="Whom it would have happened to").get_by_role("row")
+    expect(whom).to_have_count(2)
+    expect(whom.last).to_contain_text("notebook")
+    expect(page.get_by_label("Idle after")).to_have_value("30m")
+    assert ada.open("/policies").get_by_role("row").count() == 4, "nothing was made"
+
+    ada.allow("503")
+    page = ada.open("/policies/lab")
+    with trying.PLAYING:
+        page.get_by_role("button", name="Try it first").click()
+        expect(page.get_by_role("heading")).to_have_text("Another policy is being tried just now.")
+
+    monkeypatch.setattr(policy_trial, "MOST_MINUTES", 60)
+    page = ada.open("/policies/lab")
+    page.get_by_role("button", name="Try it first").click()
+    expect(told).to_have_count(0)
+    too_much = page.get_by_role("region", name="What it would have done to the last 7 days")
+    expect(too_much.get_by_role("alert")).to_contain_text("and a page plays 1 at most")
+    expect(too_much).to_contain_text(
+        "lease admin policy simulate --window 30m --threshold gpu=0.05 --hours "
+        "'mon,tue,wed,thu,fri 09:00-18:00 UTC' --learned --days 7"
+    )
 
 
 def test_a_day_that_is_none_is_refused_in_words(ada: Tab) -> None:
