@@ -75,7 +75,7 @@ def test_what_does_not_run_is_not_kept_and_says_so(
     send = """() => fetch("/leases/gone/keep", {method: "POST", body: new URLSearchParams({ttl: "1h"})})
         .then((answer) => answer.text())"""
     api.post("/leases/gone/suspend").raise_for_status()
-    expect(page.get_by_role("status").filter(has_text="suspended")).to_be_visible()
+    expect(page.get_by_role("status").filter(has_text="suspended")).to_be_visible(timeout=20_000)
     expect(page.get_by_label(TIME)).to_be_hidden()
     assert "only what runs can look idle" in page.evaluate(send)
     assert api.get("/leases/gone").json()["keep"] is None
