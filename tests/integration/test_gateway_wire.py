@@ -70,12 +70,7 @@ def sent_with(asked: bytes, plain: socket.socket) -> bytes:
 def served() -> Iterator[Open]:
     with (
         scripted(answer) as application,
-        opened(
-            application.port,
-            header_seconds=2,
-            body_seconds=2,
-            keep_seconds=2,
-        ) as gate,
+        opened(application.port, header_seconds=2, body_seconds=2, keep_seconds=2) as gate,
     ):
         yield gate
 
