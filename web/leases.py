@@ -16,13 +16,25 @@ from leasing.access import Action
 from leasing.errors import Invalid, LeasingError
 from leasing.model import Lease
 from leasing.schema.lease import RenewRequest
-from leasing.service import device_faults, keeps, leases, offers, projects, suspension, tickets, views
+from leasing.service import (
+    device_faults,
+    event_views,
+    keeps,
+    leases,
+    offers,
+    projects,
+    suspension,
+    tickets,
+    views,
+)
 from leasing.states import Goal, LeaseState
 from web import access, form, keeping
 from web.refusals import Refused
 from web.render import page
 
 router = APIRouter()
+EVENTS = 100
+"""So many are shown of a lease; `lease events` tells all."""
 
 
 @router.get("/")
@@ -189,7 +201,7 @@ def _lease(
     return page(
         request, template, caller, status,
         lease=views.lease_out(unit, lease, principal=caller, now=now, endpoints=core.endpoint_url),
-        events=views.event_page(unit, lease_id=lease.id, after_id=0, limit=100).items,
+        events=event_views.newest(unit, lease.id, EVENTS), most_events=EVENTS,
         over=lease.state == LeaseState.ENDED, stoppable=lease.state != LeaseState.ENDED and lease.goal != Goal.ENDED,
         fault=fault, refused=refused, ttl=ttl, keep=keep, faults=faults, keep_ttl=keeping.TTL,
         unkept=keeps.last_end(unit, lease), access=access.of(unit, lease, caller),

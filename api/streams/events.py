@@ -10,14 +10,14 @@ from uuid import UUID
 from fastapi import APIRouter, Header, Query, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import Response, StreamingResponse
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import SQLAlchemyError
 
 from api.deps import Admin, Caller, Unit
 from api.streams import access
 from leasing.access import Action
 from leasing.database import Sessions
 from leasing.schema.lease import EventOut, EventPage
-from leasing.service import leases, views
+from leasing.service import event_views, leases
 from leasing.states import LeaseState
 
 router = APIRouter(tags=["events"])
@@ -42,15 +42,15 @@ def lease_events(
     accept: Annotated[str, Header()] = "",
     last_event_id: Annotated[str, Header(pattern=r"^\d{0,18}$")] = "",
     after: Annotated[int, Query(ge=0)] = 0,
-    limit: Annotated[int, Query(ge=1, le=views.MAX_PAGE)] = 100,
+    limit: Annotated[int, Query(ge=1, le=event_views.MAX_PAGE)] = 100,
 ) -> Response | EventPage:
     """A page; or, for `Accept: text/event-stream`, a stream: it resumes after `Last-Event-ID`, ends with the lease."""
     lease = leases.find(unit, ref, principal=caller, action=Action.SEE)
     after = int(last_event_id or after)
     if "text/event-stream" not in accept:
-        return views.event_page(unit, lease_id=lease.id, after_id=after, limit=limit)
+        return event_views.page(unit, lease_id=lease.id, after_id=after, limit=limit)
     over = lease.state == LeaseState.ENDED
-    if over and not views.event_page(unit, lease_id=lease.id, after_id=after, limit=1).items:
+    if over and not event_views.page(unit, lease_id=lease.id, after_id=after, limit=1).items:
         return Response(status_code=204)  # on which a browser's EventSource stops asking
     return StreamingResponse(
         _follow(request, lease.id, after),
@@ -64,9 +64,9 @@ def all_events(
     unit: Unit,
     _: Admin,
     after: Annotated[int, Query(ge=0)] = 0,
-    limit: Annotated[int, Query(ge=1, le=views.MAX_PAGE)] = 100,
+    limit: Annotated[int, Query(ge=1, le=event_views.MAX_PAGE)] = 100,
 ) -> EventPage:
-    return views.event_page(unit, lease_id=None, after_id=after, limit=limit)
+    return event_views.page(unit, lease_id=None, after_id=after, limit=limit)
 
 
 async def _follow(request: Request, lease_id: UUID, after: int) -> AsyncIterator[bytes]:
@@ -91,9 +91,9 @@ async def _follow(request: Request, lease_id: UUID, after: int) -> AsyncIterator
 
 
 def _read(sessions: Sessions, lease_id: UUID, after: int) -> list[EventOut]:
-    """What is new; nothing while the database is away, for a listener that comes back wakes everyone."""
+    """What is new; nothing while the database is away or has no connection to spare, for it is asked again."""
     try:
         with sessions() as session:
-            return views.event_page(session, lease_id=lease_id, after_id=after, limit=BATCH).items
-    except OperationalError:
+            return event_views.page(session, lease_id=lease_id, after_id=after, limit=BATCH).items
+    except SQLAlchemyError:
         return []

@@ -1,4 +1,4 @@
-"""Leases, events and the queue as people see them: rows → wire models, a fixed number of statements for any page."""
+"""Leases and the queue as people see them: rows → wire models, a fixed number of statements for any page."""
 
 from __future__ import annotations
 
@@ -19,7 +19,6 @@ from leasing.model import (
     Allocation,
     AllocationSample,
     Device,
-    Event,
     Lease,
     Node,
     Project,
@@ -31,8 +30,6 @@ from leasing.model import (
 from leasing.schema.endpoint import EndpointOptions
 from leasing.schema.lease import (
     DeviceOut,
-    EventOut,
-    EventPage,
     LeaseOut,
     LeasePage,
     QueueEntryOut,
@@ -109,34 +106,6 @@ def lease_page(  # noqa: PLR0913 - a query's filters, each by name
     return LeasePage(
         items=_leases_out(session, page, principal=principal, now=now, endpoints=endpoints),
         next=str(page[-1].arrival) if more else None,
-    )
-
-
-def event_page(session: Session, *, lease_id: UUID | None, after_id: int, limit: int) -> EventPage:
-    """Events in the order in which they were written, from after `after_id`."""
-    statement = sa.select(Event).where(Event.id > after_id).order_by(Event.id).limit(min(limit, MAX_PAGE))
-    if lease_id is not None:
-        statement = statement.where(Event.lease_id == lease_id)
-    found = session.execute(statement).scalars().all()
-    return EventPage(
-        items=[event_out(event) for event in found],
-        next=str(found[-1].id) if len(found) == min(limit, MAX_PAGE) else None,
-    )
-
-
-def event_out(event: Event) -> EventOut:
-    """One event."""
-    return EventOut(
-        id=event.id,
-        at=event.at,
-        actor=event.actor,
-        kind=event.kind,
-        message=event.message,
-        lease=event.lease_id,
-        from_state=event.from_state,
-        to_state=event.to_state,
-        reason=event.reason,
-        data=event.data,
     )
 
 

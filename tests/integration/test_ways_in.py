@@ -15,6 +15,7 @@ from api.gateway.grants import Target, Visitor
 from leasing.schema.cluster import EnvironmentOut
 from leasing.schema.endpoint import EndpointOptions
 from leasing.schema.lease import LeaseRequest
+from leasing.service import events
 from leasing.service.environments import filled
 from leasing.states import ProjectRole
 from tests.support.api import Served, served, token
@@ -111,3 +112,15 @@ def test_signing_in_leads_on_to_what_was_wanted(api: Served, cluster: Cluster) -
                 secret = httpx.URL(ada.post("/users/ada/signin-link").json()["url"]).params["secret"]
                 done = browser.post("/signin", data={"secret": secret, "next": wanted})
                 assert (done.status_code, done.headers["location"]) == (303, to)
+
+
+def test_the_page_shows_what_happened_last(api: Served, cluster: Cluster) -> None:
+    lease = cluster.run()
+    with cluster.sessions.begin() as session:
+        for number in range(150):
+            events.record(session, "lease.extended", f"time {number}", actor="user:ada", lease_id=lease.id)
+    with api.client(token(cluster, cluster.ada)) as ada:
+        shown = ada.get(f"{api.url}/leases/{lease.name}").text
+    assert [shown.find(f"time {number}<") > 0 for number in (149, 50, 49)] == [True, True, False]
+    assert shown.index("time 149<") < shown.index("time 148<")
+    assert f"lease events {lease.name}" in shown
