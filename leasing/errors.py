@@ -18,6 +18,7 @@
     │   ├── EngineDown     nothing answers at the engine's address
     │   ├── ImageNotFound  the reference cannot be pulled or built
     │   ├── ContainerGone  the engine knows no such container
+    │   ├── VolumeGone     a workspace's files are not where they were
     │   ├── FilesGone      what a suspended lease was to go on with is not there
     │   └── DiskFull       the engine's disk is too full to start more
     ├── Unavailable        a part of the platform is away; try again      (503)
@@ -147,6 +148,12 @@ class ContainerGone(DriverError):
     """The engine knows no such container."""
 
     code = "container_gone"
+
+
+class VolumeGone(DriverError):
+    """The volume with the workspace's files is not on its node any more."""
+
+    code = "volume_gone"
 
 
 class FilesGone(DriverError):

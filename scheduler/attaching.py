@@ -16,7 +16,7 @@ from leasing.states import WorkspaceKind
 def ready(sessions: Sessions, engine: Lifecycle, workspace_id: UUID, installation: str) -> None:
     """Found or made, and grown to its quota; its row says what it turned out to be. Idempotent.
 
-    Raises `DriverError`, also if its files were there and are no more: it is for people to say what then.
+    Raises `DriverError`, and `VolumeGone` if its files were there and are no more: it is for people to say what then.
     """
     used = sa.exists().where(
         Lease.workspace_id == workspace_id, Run.lease_id == Lease.id, Run.started_at.is_not(None)

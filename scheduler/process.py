@@ -127,7 +127,10 @@ class Scheduler:
             self._sessions, self._fleet, self._installation, grace_seconds=settings.device_lost_seconds
         )
         self._workspaces = Workspaces(
-            self._sessions, self._installation, measure_seconds=settings.workspace_measure_seconds
+            self._sessions,
+            self._installation,
+            measure_seconds=settings.workspace_measure_seconds,
+            missing_seconds=settings.missing_seconds,
         )
         self._memory = DeviceMemorySettings()
         self._counted = UsageSettings()
@@ -280,6 +283,7 @@ class Scheduler:
                     node_id,
                     self._installation,
                     follower.ended(),
+                    missing_seconds=self._settings.missing_seconds,
                 )
             except EngineDown as error:
                 log.info("not compared node=%s error=%s", node_id, error)

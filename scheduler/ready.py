@@ -12,7 +12,7 @@ from leasing.database import Sessions
 from leasing.drivers import spec
 from leasing.drivers.protocol import Container, HandOver, Image, Lifecycle
 from leasing.drivers.spec import LeaseFacts
-from leasing.errors import ContainerGone, DriverError, EngineDown, FilesGone, ImageNotFound
+from leasing.errors import ContainerGone, DriverError, EngineDown, FilesGone, ImageNotFound, VolumeGone
 from leasing.states import WarmRole
 from scheduler import claims
 from scheduler.jobs import Job
@@ -51,7 +51,7 @@ def hand_over(
 
 def may_do_without(job: Job, error: DriverError) -> bool:
     """Whether a start that failed may lie with what was ready for it, and nothing is lost by starting without."""
-    if job.ready is None or isinstance(error, EngineDown | ImageNotFound | FilesGone):
+    if job.ready is None or isinstance(error, EngineDown | ImageNotFound | FilesGone | VolumeGone):
         return False
     return not job.ran or (job.ready.role is WarmRole.WARM and isinstance(error, ContainerGone))
 

@@ -26,6 +26,7 @@ from leasing.errors import (
     ImageNotFound,
     LeasingError,
     Stale,
+    VolumeGone,
 )
 from leasing.model import Lease, Run
 from leasing.service import transitions
@@ -33,7 +34,7 @@ from leasing.service.transitions import Move
 from leasing.settings.docker import DockerSettings
 from leasing.settings.scheduler import SchedulerSettings
 from leasing.states import Cause, EndReason, Goal, LeaseState, SuspendReason, WarmRole
-from scheduler import attaching, claims, ready, returning
+from scheduler import attaching, claims, patience, ready, returning
 from scheduler.claims import Claim
 from scheduler.fleet import Fleet
 from scheduler.jobs import Job
@@ -48,7 +49,7 @@ RUNS = sa.text("""
     WITH own AS (SELECT FROM lease WHERE id = :lease AND claim_token = :token FOR NO KEY UPDATE)
     UPDATE run
     SET container_id = :container, image_id = :image, epoch = :epoch, address = :address, started_at = now(),
-        stopped_at = NULL, stop_first = false
+        stopped_at = NULL, stop_first = false, missing_since = NULL
     FROM own WHERE run.id = :run
     RETURNING now()
 """)
@@ -76,7 +77,9 @@ class Starter:
             self._undo(job)
         except EngineDown as error:
             self._again(job, error, counted=False)
-        except (ImageNotFound, FilesGone, HostError) as error:
+        except (FilesGone, VolumeGone) as error:
+            self._missing(job, error)
+        except (ImageNotFound, HostError) as error:
             self._fail(job, error)
         except DriverError as error:
             if isinstance(error, ContainerGone) and job.ran and job.facts.sandbox is not None:
@@ -151,6 +154,21 @@ class Starter:
                 session, [Move(job.claim.lease_id, "its container runs", {"container": container.id[:12]})],
                 LeaseState.STARTING, LeaseState.RUNNING, Cause.STARTER, now=moment, actor=ACTOR,
             )  # fmt: skip
+
+    def _missing(self, job: Job, error: FilesGone | VolumeGone) -> None:
+        """What it is to go on with is not on its node; how long an engine has been up says whether it is gone."""
+        files = isinstance(error, FilesGone)
+        node_id = (files and job.kept.node_id) or job.node[0]
+        try:
+            engine = self.fleet.engine(node_id)
+            patience.check(self.sessions, engine, node_id, self.settings.missing_seconds, error)
+        except EngineDown as away:
+            self._again(job, away, counted=False)
+            return
+        if files:
+            self._fail(job, error)
+        else:
+            self._again(job, error, counted=True)
 
     def _again(self, job: Job, error: LeasingError, *, counted: bool) -> None:
         """Try the start again shortly, unless it has been tried often enough."""

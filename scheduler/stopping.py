@@ -14,12 +14,12 @@ import sqlalchemy as sa
 
 from leasing.database import Sessions, now
 from leasing.drivers.protocol import Container, Lifecycle, Ran
-from leasing.errors import DriverError, EngineDown, Stale
+from leasing.errors import ContainerGone, DriverError, EngineDown, Stale
 from leasing.service import events, suspension, transitions
 from leasing.service.transitions import Move
 from leasing.settings.scheduler import SchedulerSettings
 from leasing.states import GOES_ON_BY_ITSELF, Cause, EndReason, Goal, LeaseState
-from scheduler import claims
+from scheduler import claims, patience
 from scheduler.fleet import Fleet
 from scheduler.jobs import Job
 from scheduler.policy.levels import FILES, driver_can, kept
@@ -132,6 +132,8 @@ class Stopper:
             # it could not go on: what it was to go on from is there still, and what was made for it goes
             job.clear(engine)
         elif found is None:
+            gone = ContainerGone("Its container is missing, and its files with it.")
+            patience.check(self.sessions, engine, job.node[0], self.settings.missing_seconds, gone)
             return False
         else:
             # networks are few: a stopped container needs none, and the one that goes on from it gets a new one

@@ -21,6 +21,7 @@ from leasing.drivers.protocol import (
     Created,
     Engine,
     HandOver,
+    Image,
     Ran,
     RegistryLogin,
 )
@@ -56,6 +57,17 @@ class _Kept:
     handed: list[HandOver] = field(default_factory=list)
 
 
+@dataclass
+class _Disk:
+    """All that outlives an engine's start."""
+
+    containers: dict[str, _Kept] = field(default_factory=dict)
+    networks: dict[str, str] = field(default_factory=dict)
+    images: dict[str, Image] = field(default_factory=dict)
+    files: dict[str, dict[str, bytes]] = field(default_factory=dict)
+    volumes: dict[str, str] = field(default_factory=dict)
+
+
 class FakeDriver(FakeImages, FakeVolumes, FakeCopying):
     """Answers the whole contract. Containers run until told to `exit`; names are taken for ids, as everywhere."""
 
@@ -68,6 +80,8 @@ class FakeDriver(FakeImages, FakeVolumes, FakeCopying):
         self._files: dict[str, dict[str, bytes]] = {}
         self._containers: dict[str, _Kept] = {}
         self._networks: dict[str, str] = {}
+        self._disk: _Disk | None = None
+        """What it had, while that is not mounted."""
         self._followers: list[tuple[str, queue.SimpleQueue[ContainerEvent | EngineDown | None]]] = []
         self._history: list[ContainerEvent] = []
         self._address = 1
@@ -77,13 +91,19 @@ class FakeDriver(FakeImages, FakeVolumes, FakeCopying):
         with self._lock:
             self._die(self._kept(container_id), code, oom=oom)
 
-    def restart_engine(self) -> None:
-        """The engine goes down with its containers and comes back."""
+    def restart_engine(self, *, mounted: bool = True) -> None:
+        """The engine goes down with its containers and comes back: without all that it had, while its disk is not
+        `mounted`."""
         with self._lock:
             for kept in self._containers.values():
                 if kept.container.running:
                     self._die(kept, 143)
             self._epoch = secrets.token_hex(8)
+            if mounted is not (self._disk is None):
+                before = _Disk(self._containers, self._networks, self._images, self._files, self._volumes)
+                found, self._disk = self._disk or _Disk(), None if mounted else before
+                self._containers, self._networks = found.containers, found.networks
+                self._images, self._files, self._volumes = found.images, found.files, found.volumes
             for _, inbox in self._followers:
                 inbox.put(EngineDown("The engine in memory closed its event stream."))
 

@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 
 from leasing.drivers.protocol import BUILDER, LABEL_INSTALLATION, LABEL_ROLE, Container
-from leasing.errors import DriverError, FilesGone
+from leasing.errors import DriverError, FilesGone, VolumeGone
 
 
 class Archive:
@@ -59,9 +59,7 @@ class FakeVolumes(ABC):
     ) -> bool:
         with self._up():
             if not anew and name not in self._volumes:
-                raise DriverError(
-                    f"The volume {name} with the workspace's files is not on its node any more."
-                )
+                raise VolumeGone(f"The volume {name} with the workspace's files is not on its node any more.")
             new = name not in self._volumes and self.disk_quota is not None
             if size_bytes is not None and (new or name in self._held_to_size):
                 self._held_to_size[name] = max(size_bytes, self._held_to_size.get(name, 0))

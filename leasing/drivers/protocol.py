@@ -333,7 +333,7 @@ class Lifecycle(Protocol):
         """Find or make it, ready to be mounted; whether it cannot grow past its size.
 
         It grows to the size that is asked, where it can and while no container runs that has it, and never shrinks.
-        One that has been in use is not to be made `anew`: then it raises `DriverError` if it is there no more.
+        One that has been in use is not to be made `anew`: then it raises `VolumeGone` if it is there no more.
         """
         ...
 

@@ -44,6 +44,8 @@ class Node(Base):
     engine: Mapped[dict[str, Any]] = mapped_column(JSONB, server_default=text("'{}'"))
     """The last probe: version, epoch, gpu_runtime and more, for people."""
     engine_seen_at: Mapped[datetime | None]
+    engine_since: Mapped[datetime | None]
+    """Since when it has been seen in its present epoch: what is missing on it right after a start may yet come back."""
     sampler_seen_at: Mapped[datetime | None]
     sampler: Mapped[dict[str, Any]] = mapped_column(JSONB, server_default=text("'{}'"))
     """The last report's node facts: boot id, CPU and memory in use, driver version or why there is none."""

@@ -195,6 +195,8 @@ class Run(Base):
     """Which of the two it was given when it was placed; None: neither."""
     placed_at: Mapped[Created]
     started_at: Mapped[datetime | None]
+    missing_since: Mapped[datetime | None]
+    """Since when its engine, started anew, has not known its container; None while it does."""
     stopped_at: Mapped[datetime | None]
     released_at: Mapped[datetime | None]
 

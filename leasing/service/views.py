@@ -168,7 +168,8 @@ def _summary(lease: Lease, position: int | None, now: datetime) -> str:
         case LeaseState.RUNNING:
             left = format_duration((lease.ends_at - now).total_seconds()) if lease.ends_at else "?"
             idle = f" {lease.idle_reason[0].upper()}{lease.idle_reason[1:]}." if lease.idle_reason else ""
-            return f"It runs, with {left} left.{idle}"
+            missing = f" {lease.message[0].upper()}{lease.message[1:]}." if lease.message else ""
+            return f"It runs, with {left} left.{missing}{idle}"
         case LeaseState.STOPPING:
             doing = "suspended" if lease.goal == Goal.SUSPENDED else "stopped"
             return f"It is being {doing}: {_words(lease.message)}."

@@ -49,6 +49,12 @@ class SchedulerSettings(BaseSettings):
     orphan_grace_seconds: float = Field(
         default=60.0, ge=0, description="A container without a live lease is removed after so long."
     )
+    missing_seconds: float = Field(
+        default=600.0,
+        ge=0,
+        description="What is missing on an engine that was started anew, as while its disk is not mounted, is taken "
+        "for gone after so long.",
+    )
     image_keep_hours: float = Field(
         default=72.0,
         ge=0,

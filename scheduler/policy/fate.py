@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 
 from leasing.states import EndReason
@@ -16,6 +17,8 @@ class Fate(StrEnum):
     """It went down with its engine: the same run again."""
     STOP = "stop"
     """Its command is over: clean up and end it."""
+    AWAIT = "await"
+    """Its engine, started anew, does not know it: its disk may not be mounted yet."""
     LOST = "lost"
     """The engine does not know it any more."""
 
@@ -32,6 +35,8 @@ class Seen:
     error: str | None = None
     networked: bool = True
     """Whether what holds its network runs."""
+    awaited_until: datetime | None = None
+    """Of one that is missing: until when it may yet come back, should its engine have been started anew since."""
 
 
 @dataclass(frozen=True)
@@ -45,9 +50,16 @@ def of(seen: Seen, run_epoch: str | None) -> Outcome:
     """The outcome for a lease whose container was started under `run_epoch`.
 
     A death under another epoch is a restart, whatever its exit code: an engine that goes down stops its containers,
-    and many applications answer that with exit code 0.
+    and many applications answer that with exit code 0. One that is missing under another epoch may only be on a disk
+    that is not mounted yet, and is given time; under its own, somebody removed it.
     """
     if not seen.present:
+        if seen.epoch != run_epoch and seen.awaited_until is not None:
+            return Outcome(
+                Fate.AWAIT,
+                message="its engine was started anew and does not know its container; it is lost unless that is back "
+                f"by {seen.awaited_until:%Y-%m-%d %H:%M %Z}",
+            )
         return Outcome(Fate.LOST, EndReason.LOST, "its container is gone, and the platform did not remove it")
     if seen.running:
         # It runs on, and nobody reaches it any more.

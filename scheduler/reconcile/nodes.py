@@ -8,13 +8,14 @@ from typing import Any
 from uuid import UUID
 
 import sqlalchemy as sa
+from sqlalchemy.orm import Session
 
 from leasing.database import Sessions, now
 from leasing.drivers.protocol import KEPT, LABEL_ROLE, Engine
 from leasing.errors import DriverError
-from leasing.model import Node
+from leasing.model import Lease, Node, Run
 from leasing.service import events
-from leasing.states import NodeHealth
+from leasing.states import LeaseState, NodeHealth
 from scheduler.fleet import Fleet
 
 log = logging.getLogger(__name__)
@@ -41,16 +42,39 @@ def run_once(sessions: Sessions, fleet: Fleet) -> dict[UUID, Engine]:
 
 
 def _apply(sessions: Sessions, node_id: UUID, engine: dict[str, Any] | None, reason: str) -> None:
-    health = NodeHealth.READY if engine else NodeHealth.UNREACHABLE
     with sessions.begin() as session:
         node = session.execute(
             sa.select(Node).where(Node.id == node_id).with_for_update(key_share=True)
         ).scalar_one()
         if engine is not None:
-            node.engine = engine
-            node.engine_seen_at = now(session)
+            moment = now(session)
+            if node.engine_since is None or node.engine.get("epoch") != engine["epoch"]:
+                node.engine_since = moment
+            node.engine, node.engine_seen_at = engine, moment
+            reason = _missing(session, node_id)
+        health = NodeHealth.READY if engine is not None and not reason else NodeHealth.UNREACHABLE
         if node.health != health:
             log.warning("node changed name=%s health=%s reason=%s", node.name, health, reason)
             message = f"node {node.name} is {health}" + (f": {reason}" if reason else "")
             events.record(session, f"node.{health}", message, actor=ACTOR, node_id=node.id)
         node.health, node.health_reason = health, reason
+
+
+def _missing(session: Session, node_id: UUID) -> str:
+    """Why an engine that answers is not to be relied upon; empty if it is.
+
+    Nothing new is placed on what may be an empty disk in the place of the one with everybody's containers.
+    """
+    missing = session.execute(
+        sa.select(sa.func.count())
+        .select_from(Run)
+        .join(Lease, Lease.id == Run.lease_id)
+        .where(
+            Run.node_id == node_id, Run.released_at.is_(None), Run.missing_since.is_not(None),
+            Lease.state == LeaseState.RUNNING,
+        )
+    ).scalar_one()  # fmt: skip
+    if not missing:
+        return ""
+    of = "a lease" if missing == 1 else f"{missing} leases"
+    return f"its engine was started anew and does not know the containers of {of}: is its disk mounted?"

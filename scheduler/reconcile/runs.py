@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from uuid import UUID
 
@@ -15,8 +15,9 @@ from leasing import names
 from leasing.database import Sessions, now
 from leasing.drivers.protocol import Container
 from leasing.model import Allocation, Counting, Lease, Run, RunSample
-from leasing.service import transitions
+from leasing.service import events, transitions
 from leasing.states import Cause, Goal, LeaseState
+from scheduler import patience
 from scheduler.fleet import Fleet
 from scheduler.policy import fate
 from scheduler.policy.fate import Fate, Outcome, Seen
@@ -24,12 +25,14 @@ from scheduler.policy.fate import Fate, Outcome, Seen
 log = logging.getLogger(__name__)
 ACTOR = "reconciler"
 RUNNING = sa.text("""
-    SELECT run.id, lease_id, generation, run.epoch, run.address, warm.id AS sandbox, driver, node.address AS reached_at
+    SELECT run.id, lease_id, generation, run.epoch, run.address, missing_since, warm.id AS sandbox, driver,
+        node.address AS reached_at
     FROM run JOIN lease ON lease.id = run.lease_id JOIN node ON node.id = run.node_id
     LEFT JOIN warm ON warm.id = run.warm_id AND warm.role = 'sandbox'
     WHERE run.node_id = :node AND run.released_at IS NULL AND lease.state = :state
 """)
-# Not with every look: nobody asks for it more closely than the hours of use do.
+# Not with every look: nobody asks for it more closely than the hours of use do. And not while a container is awaited:
+# nobody can say that it runs.
 COMPARED = sa.text("""
     UPDATE counting SET compared_at = :moment
     WHERE node_id = :node AND coalesce(compared_at < CAST(:moment AS timestamptz) - interval '2 seconds', true)
@@ -45,6 +48,8 @@ class OpenRun:
     container: str
     epoch: str | None
     address: str | None
+    missing: bool
+    """It was, when last looked for."""
     sandbox: str | None
     """The container whose network it joined."""
 
@@ -55,10 +60,13 @@ def run_once(
     node_id: UUID,
     installation: str,
     ended: Collection[str] = (),
+    *,
+    missing_seconds: float,
 ) -> int:
     """Compare one node's runs with its engine; how many leases changed. Raises `EngineDown`.
 
-    `ended` are ids of containers to look at one by one: an engine tells of a death before its listing shows it.
+    What is missing is lost once it has been so for `missing_seconds` since its engine's start. `ended` are ids of
+    containers to look at one by one: an engine tells of a death before its listing shows it.
     """
     runs, reached, moment = _load(sessions, node_id, installation)
     if reached is None:
@@ -67,19 +75,25 @@ def run_once(
     listed = engine.containers(installation)
     states = {container.name: container.state for container in listed if container.id not in ended}
     epoch = engine.epoch()
-    changed = 0
+    changed, awaited = 0, False
     for run in runs:
         both = {run.container, run.sandbox or run.container}
-        if run.epoch == epoch and all(states.get(name) == "running" for name in both):
+        if run.epoch == epoch and not run.missing and all(states.get(name) == "running" for name in both):
             continue
         found = engine.inspect(run.container)
         joined = engine.inspect(run.sandbox) if run.sandbox is not None else found
         # Asked after the container was seen, over a fresh connection: an engine that goes down closes its door before
         # it stops its containers, so an answer under the old epoch proves that the death was the container's own.
         seen = _seen(found, joined, engine.probe().epoch)
-        changed += _apply(sessions, run, found, seen, fate.of(seen, run.epoch))
-    with sessions.begin() as session:
-        session.execute(COMPARED, {"node": node_id, "moment": moment})
+        if found is None:
+            until = patience.until(sessions, node_id, seen.epoch, missing_seconds)
+            seen = replace(seen, awaited_until=until)
+        outcome = fate.of(seen, run.epoch)
+        awaited = awaited or outcome.fate is Fate.AWAIT
+        changed += _apply(sessions, run, found, seen, outcome)
+    if not awaited:
+        with sessions.begin() as session:
+            session.execute(COMPARED, {"node": node_id, "moment": moment})
     return changed
 
 
@@ -97,6 +111,7 @@ def _load(
             names.container(installation, row.lease_id, row.generation),
             row.epoch,
             row.address,
+            row.missing_since is not None,
             names.warm(installation, row.sandbox) if row.sandbox is not None else None,
         )
         for row in rows
@@ -131,15 +146,30 @@ def _apply(sessions: Sessions, run: OpenRun, found: Container | None, seen: Seen
         if outcome.fate is Fate.KEEP:
             assert found is not None, "only a container that was seen is kept"
             row.epoch, row.address = seen.epoch, found.address
+            if row.missing_since is not None:
+                row.missing_since, lease.message = None, ""
+            return 0
+        if outcome.fate is Fate.AWAIT:
+            _await(session, lease, row, outcome.message)
             return 0
         log.warning("container changed lease=%s fate=%s message=%s", lease.id, outcome.fate, outcome.message)
         _follow(session, lease, row, found, outcome)
         return 1
 
 
+def _await(session: Session, lease: Lease, run: Run, message: str) -> None:
+    """It runs on as far as its row says; whoever asks is told, and whoever watches once."""
+    lease.message = message
+    if run.missing_since is None:
+        run.missing_since = now(session)
+        log.warning("container missing lease=%s message=%s", lease.id, message)
+        events.record(session, "lease.missing", message, actor=ACTOR, lease_id=lease.id, node_id=run.node_id)
+
+
 def _follow(session: Session, lease: Lease, run: Run, found: Container | None, outcome: Outcome) -> None:
     moment = now(session)
     run.stopped_at = _stopped_at(session, run, found, moment)
+    run.missing_since = None
     if outcome.fate is Fate.RESTART:
         run.stop_first = run.stop_first or (found is not None and found.running)
         transitions.move(

@@ -18,7 +18,7 @@ from leasing.model import Event, Lease, Workspace, WorkspaceExport
 from leasing.service import events, exports
 from leasing.states import HOLDING, LeaseState, WorkspaceKind
 from leasing.units import format_size
-from scheduler import attaching
+from scheduler import attaching, patience
 
 log = logging.getLogger(__name__)
 ACTOR = "reconciler"
@@ -32,10 +32,13 @@ _ATTACHED = sa.exists().where(Lease.workspace_id == Workspace.id, Lease.state.in
 class Workspaces:
     """Remembers what is set up in which life of an engine, and which volumes without a row it has told of."""
 
-    def __init__(self, sessions: Sessions, installation: str, *, measure_seconds: float) -> None:
+    def __init__(
+        self, sessions: Sessions, installation: str, *, measure_seconds: float, missing_seconds: float
+    ) -> None:
         self._sessions = sessions
         self._installation = installation
         self._every = timedelta(seconds=measure_seconds)
+        self._missing_seconds = missing_seconds
         self._ready: dict[UUID, tuple[str | None, int | None]] = {}
         self._told: set[tuple[UUID, str]] = set()
 
@@ -48,7 +51,10 @@ class Workspaces:
         self._report_unknown(engine, node_id)
 
     def _remove_deleted(self, engine: Lifecycle, node_id: UUID) -> None:
-        """The row says that it is to go, before and after: a process killed in between only does it again."""
+        """The row says that it is to go, before and after: a process killed in between only does it again.
+
+        One that is not there right after its engine's start may yet come back, and is to go then.
+        """
         used = sa.exists().where(Lease.workspace_id == Workspace.id, Lease.state != LeaseState.ENDED)
         read = sa.exists().where(
             WorkspaceExport.workspace_id == Workspace.id, WorkspaceExport.until > sa.func.now()
@@ -62,9 +68,16 @@ class Workspaces:
                     )
                 ).scalars()
             )  # fmt: skip
+        if not doomed:
+            return
+        there = set(engine.volumes(self._installation))
+        awaited = patience.until(self._sessions, node_id, engine.epoch(), self._missing_seconds) is not None
         for workspace_id in doomed:
+            volume = names.volume(self._installation, workspace_id)
+            if awaited and volume not in there:
+                continue
             try:
-                engine.remove_volume(names.volume(self._installation, workspace_id))
+                engine.remove_volume(volume)
             except EngineDown:
                 raise
             except DriverError as error:  # a container that is on its way out has it still

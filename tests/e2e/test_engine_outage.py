@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable, Iterator
 
 import httpx
@@ -46,8 +47,17 @@ def answer(stack: Stack, name: str) -> httpx.Response:
     return httpx.get(f"{stack.gateway}/l/{name}/starts", headers=headers, timeout=10)
 
 
-def node_is(stack: Stack, health: str) -> bool:
-    return bool(stack.json("admin", "nodes", "ls")["items"][0]["health"] == health)
+def serves(stack: Stack, name: str) -> bool:
+    """While its network is put up again, the gateway may find a connection and lose it."""
+    try:
+        return answer(stack, name).status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+def node(stack: Stack) -> dict[str, str]:
+    (found,) = stack.json("admin", "nodes", "ls")["items"]
+    return dict(found)
 
 
 @pytest.mark.parametrize("down", [SecondEngine.stop, SecondEngine.kill], ids=["stopped", "killed"])
@@ -59,7 +69,7 @@ def test_leases_come_back_with_their_engine(
     (container,) = engine.leases()
 
     down(engine)
-    until(lambda: node_is(stack, "unreachable"), what="the node's absence")
+    until(lambda: node(stack)["health"] == "unreachable", what="the node's absence")
     stack.lease("up", "later", "--detach", *SMALL, "--", "sleep", "600")
     until(lambda: "unreachable" in stack.lease("why", "later").stdout, what="the planner's word")
     assert stack.state("web") in ("running", "starting"), "nobody says that it is over"
@@ -72,6 +82,28 @@ def test_leases_come_back_with_their_engine(
     assert container in engine.leases(running=True), "the same container"
     told = stack.lease("events", "web").stdout
     assert "its engine or machine restarted" in told, told
+
+
+def test_an_engine_that_is_up_before_its_disk_loses_nobody_s_work(stack: Stack, engine: SecondEngine) -> None:
+    stack.lease("up", "web", *SMALL, *SERVE)
+    until(lambda: answer(stack, "web").status_code == 200, what="the application")
+    (container,) = engine.leases()
+    disk, aside = engine.root / "data", engine.root / "unmounted"
+    engine.stop()
+    disk.rename(aside)
+    engine.start()
+    until(lambda: "is its disk mounted?" in node(stack)["health_reason"], what="the missing container")
+    assert stack.state("web") == "running"
+    assert "does not know its container" in stack.lease("why", "web").stdout
+
+    engine.stop()
+    shutil.rmtree(disk)
+    aside.rename(disk)
+    engine.start()
+    until(lambda: serves(stack, "web"), what="the application again")
+    assert len(answer(stack, "web").text.splitlines()) == 2, "it has the files of its first start"
+    assert engine.leases(running=True) == [container]
+    until(lambda: node(stack)["health"] == "ready", what="the node")
 
 
 def test_a_release_meanwhile_is_carried_out_when_the_engine_is_back(

@@ -10,7 +10,6 @@ import sqlalchemy as sa
 from leasing import names
 from leasing.model import Run
 from leasing.settings.scheduler import SchedulerSettings
-from scheduler.reconcile import runs
 from tests.e2e.test_crash_ready import keep
 from tests.support.cluster import Cluster, on_docker
 from tests.support.images import BUSYBOX
@@ -33,7 +32,7 @@ def test_a_lease_whose_sandbox_died_has_a_network_again(cluster: Cluster) -> Non
     assert run.warm_id is not None
     engine.stop(names.warm(cluster.installation, run.warm_id), grace_seconds=0)
 
-    assert runs.run_once(cluster.sessions, cluster.fleet, cluster.node_id, cluster.installation) == 1
+    assert cluster.compare() == 1
     cluster.work()
     assert cluster.lease(lease.id).state == "running"
     found = engine.inspect(cluster.container(lease.id))
@@ -41,4 +40,4 @@ def test_a_lease_whose_sandbox_died_has_a_network_again(cluster: Cluster) -> Non
     assert found.running
     assert found.address is not None
     assert "eth0" in engine.run(found.id, ["cat", "/proc/net/dev"], seconds=10).output
-    assert runs.run_once(cluster.sessions, cluster.fleet, cluster.node_id, cluster.installation) == 0
+    assert cluster.compare() == 0

@@ -53,7 +53,7 @@ def inside(cluster: Cluster, name: str, script: str) -> str:
 
 
 def sweep(cluster: Cluster) -> None:
-    stage = Workspaces(cluster.sessions, cluster.installation, measure_seconds=600)
+    stage = Workspaces(cluster.sessions, cluster.installation, measure_seconds=600, missing_seconds=600)
     stage.run_once(cluster.fleet.engine(cluster.node_id), cluster.node_id)
 
 

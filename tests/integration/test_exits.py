@@ -8,7 +8,6 @@ from collections.abc import Iterator
 
 import pytest
 
-from scheduler.reconcile import runs
 from scheduler.reconcile.follow import Follower
 from tests.support.cluster import Cluster, on_docker
 from tests.support.images import BUSYBOX
@@ -36,9 +35,7 @@ def test_each_exit_is_seen_by_the_first_look_after_its_event(cluster: Cluster) -
             while cluster.lease(lease.id).state == "running":
                 assert woken.wait(deadline - time.monotonic()), "no event came, or what it told was not seen"
                 woken.clear()
-                runs.run_once(
-                    cluster.sessions, cluster.fleet, cluster.node_id, cluster.installation, follower.ended()
-                )
+                cluster.compare(follower.ended())
             cluster.work()
             ended = cluster.lease(lease.id)
             assert (ended.state, ended.exit_code) == ("ended", code)

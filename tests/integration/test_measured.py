@@ -15,7 +15,6 @@ from leasing.drivers.protocol import Container
 from leasing.model import Counting, Run, RunSample, RunSpan, RunUse
 from leasing.service import used
 from leasing.service.used import Part, Reading, hour_of
-from scheduler.reconcile import runs
 from scheduler.reconcile import usage as stage
 from tests.support.cluster import Cluster
 from tests.support.past import A100, Past
@@ -51,10 +50,6 @@ def spans(cluster: Cluster) -> list[tuple[datetime, datetime | None]]:
         return [(since, until) for since, until in rows]
 
 
-def compare(cluster: Cluster) -> int:
-    return runs.run_once(cluster.sessions, cluster.fleet, cluster.node_id, cluster.installation)
-
-
 def test_what_lies_between_two_samples_belongs_to_the_hours_it_lies_in(session: Session, run: Run) -> None:
     edge = hour_of(now(session))
     parts = [Part(A100, 1000, 0.5), Part("NVIDIA H100", 500, 0.25), Part("NVIDIA L4", 1000, None)]
@@ -83,7 +78,7 @@ def test_a_gap_and_a_clock_that_went_back_and_a_counter_that_began_anew_measure_
 def test_a_restart_with_the_engine_counts_both_times_and_not_the_one_between(cluster: Cluster) -> None:
     lease = cluster.run(gpu="1")
     cluster.driver.restart_engine()
-    assert compare(cluster) == 1
+    assert cluster.compare() == 1
     ((since, until),) = spans(cluster)
     assert until is not None
     cluster.work()
@@ -132,7 +127,7 @@ def test_an_engine_whose_clock_is_behind_takes_nothing_off_what_was_seen(
     lease = cluster.run(gpu="1")
     stage.run_once(cluster.sessions)
     if seen == "compared":
-        assert compare(cluster) == 0
+        assert cluster.compare() == 0
     with cluster.sessions.begin() as session:
         run = session.execute(sa.select(Run)).scalar_one()
         last = run.started_at
@@ -160,7 +155,7 @@ def test_a_comparison_after_its_stop_says_nothing_of_it(cluster: Cluster) -> Non
     """As with one whose worker died before it could write the stop down."""
     lease = cluster.run(gpu="1")
     stage.run_once(cluster.sessions)
-    assert compare(cluster) == 0
+    assert cluster.compare() == 0
     cluster.release(lease.id)
     with cluster.sessions.begin() as session:
         session.execute(sa.update(Counting).values(compared_at=now(session) + timedelta(hours=1)))
@@ -175,12 +170,12 @@ def test_a_comparison_after_its_stop_says_nothing_of_it(cluster: Cluster) -> Non
 def test_a_container_that_is_gone_counts_until_it_was_last_seen(cluster: Cluster) -> None:
     lease = cluster.run(gpu="1")
     stage.run_once(cluster.sessions)
-    assert compare(cluster) == 0
+    assert cluster.compare() == 0
     with cluster.sessions() as session:
         seen = session.execute(sa.select(Counting.compared_at)).scalar_one()
     assert seen is not None
     cluster.driver.remove(cluster.container(lease.id), network=None)
-    assert compare(cluster) == 1
+    assert cluster.compare() == 1
     assert cluster.lease(lease.id).state == "ended"
     ((_, until),) = spans(cluster)
     assert until == seen
@@ -189,6 +184,6 @@ def test_a_container_that_is_gone_counts_until_it_was_last_seen(cluster: Cluster
 def test_a_container_that_was_never_seen_to_run_has_used_nothing(cluster: Cluster) -> None:
     lease = cluster.run(gpu="1")
     cluster.driver.remove(cluster.container(lease.id), network=None)
-    compare(cluster)
+    cluster.compare()
     ((since, until),) = spans(cluster)
     assert since == until

@@ -20,7 +20,7 @@ from leasing.service import leases, requesting, views
 from leasing.settings.limits import LimitSettings
 from scheduler import planning
 from scheduler.reclaim import Reclaimer
-from scheduler.reconcile import notices, runs
+from scheduler.reconcile import notices
 from scheduler.reconcile.orphans import Orphans
 from tests.support.cluster import Cluster
 
@@ -40,10 +40,6 @@ def states(cluster: Cluster, lease_id: UUID) -> list[str | None]:
                 .order_by(Event.id)
             ).scalars()
         )
-
-
-def compare(cluster: Cluster) -> None:
-    runs.run_once(cluster.sessions, cluster.fleet, cluster.node_id, cluster.installation)
 
 
 def test_a_lease_lives_from_request_to_end(cluster: Cluster) -> None:
@@ -233,7 +229,7 @@ def test_a_command_that_ends_ends_its_lease_with_the_exit_code(
     lease = cluster.run()
     cluster.driver.say(cluster.container(lease.id), b"last words\n")
     cluster.driver.exit(cluster.container(lease.id), code)
-    compare(cluster)
+    cluster.compare()
     cluster.work()
     ended = cluster.lease(lease.id)
     assert (ended.state, ended.reason, ended.exit_code) == ("ended", reason, code)
@@ -243,7 +239,7 @@ def test_a_command_that_ends_ends_its_lease_with_the_exit_code(
 def test_out_of_memory_is_named_as_such(cluster: Cluster) -> None:
     lease = cluster.run()
     cluster.driver.exit(cluster.container(lease.id), 137, oom=True)
-    compare(cluster)
+    cluster.compare()
     cluster.work()
     ended = cluster.lease(lease.id)
     assert ended.oom_killed
@@ -254,21 +250,21 @@ def test_an_engine_s_restart_is_the_same_run_again(cluster: Cluster) -> None:
     lease = cluster.run(gpu="1")
     ends_at = lease.ends_at
     cluster.driver.restart_engine()
-    compare(cluster)
+    cluster.compare()
     cluster.work()
     again = cluster.lease(lease.id)
     assert (again.state, again.ends_at) == ("running", ends_at)
     assert states(cluster, lease.id)[-2:] == ["starting", "running"]
     with cluster.sessions() as session:
         assert session.execute(sa.select(sa.func.count()).select_from(Run)).scalar_one() == 1
-    compare(cluster)
+    cluster.compare()
     assert cluster.lease(lease.id).state == "running"
 
 
 def test_a_container_that_somebody_removed_ends_its_lease_as_lost(cluster: Cluster) -> None:
     lease = cluster.run(gpu="1")
     cluster.driver.forget(cluster.container(lease.id))
-    compare(cluster)
+    cluster.compare()
     ended = cluster.lease(lease.id)
     assert (ended.state, ended.reason) == ("ended", "lost")
     with cluster.sessions() as session:

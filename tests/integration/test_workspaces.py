@@ -81,7 +81,7 @@ def edit(cluster: Cluster, workspace_id: UUID, **values: object) -> None:
 
 
 def stage(cluster: Cluster) -> Workspaces:
-    return Workspaces(cluster.sessions, cluster.installation, measure_seconds=600)
+    return Workspaces(cluster.sessions, cluster.installation, measure_seconds=600, missing_seconds=600)
 
 
 def sweep(cluster: Cluster, on: Workspaces | None = None) -> None:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -26,6 +26,7 @@ from leasing.states import DeviceHealth, NodeHealth, Role
 from scheduler import planning
 from scheduler.fleet import Fleet
 from scheduler.provision import Images
+from scheduler.reconcile import runs
 from scheduler.starting import Starter
 from scheduler.stopping import Stopper
 from scheduler.work import Workers
@@ -62,6 +63,8 @@ class Cluster:
             node.health = NodeHealth.READY
             session.execute(sa.update(NodeUsage).values(cpus_millis=cpus * 1000, memory_bytes=memory))
             moment = now(session)
+            # as whoever probed it has noted it since yesterday
+            node.engine, node.engine_since = {"epoch": driver.epoch()}, moment - timedelta(days=1)
             for index in range(devices):
                 add_device(session, node.id, index, moment)
             ada = user(session, "ada")
@@ -117,6 +120,13 @@ class Cluster:
             time.sleep(0.005)
         if workers is None:
             crew.stop()
+
+    def compare(self, ended: Collection[str] = ()) -> int:
+        """Its runs with what its engine has of them; how many leases changed."""
+        return runs.run_once(
+            self.sessions, self.fleet, self.node_id, self.installation, ended,
+            missing_seconds=self.settings.missing_seconds,
+        )  # fmt: skip
 
     def run(self, **wishes: object) -> Lease:
         """A lease that runs."""

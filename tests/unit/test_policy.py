@@ -68,6 +68,8 @@ def test_without_any_signal_nothing_can_be_said() -> None:
             EndReason.FAILED,
         ),
         (Seen(present=False, running=False, epoch="2"), Fate.LOST, EndReason.LOST),
+        (Seen(present=False, running=False, epoch="2", awaited_until=NOW), Fate.AWAIT, None),
+        (Seen(present=False, running=False, epoch="1", awaited_until=NOW), Fate.LOST, EndReason.LOST),
     ],
 )
 def test_what_became_of_a_container(seen: Seen, outcome: Fate, reason: EndReason | None) -> None:

@@ -21,7 +21,7 @@ from leasing.drivers.docker.connection import Connection
 from leasing.drivers.docker.images import inspect
 from leasing.drivers.docker.loops import LINKS, Loops
 from leasing.drivers.protocol import BUILDER, LABEL_INSTALLATION, LABEL_ROLE
-from leasing.errors import DriverError, FilesGone
+from leasing.errors import DriverError, FilesGone, VolumeGone
 
 GONE = "The volume {} with the workspace's files is not on its node any more."
 GONE_HINT = (
@@ -65,7 +65,7 @@ class Volumes:
             labels = {LABEL_INSTALLATION: installation}
             found = _find(client, name)
             if found is None and not anew and (local is None or name not in local.names(name)):
-                raise DriverError(GONE.format(name), hint=GONE_HINT)
+                raise VolumeGone(GONE.format(name), hint=GONE_HINT)
             if found is None and (size_bytes is None or means is None):
                 client.create_volume(name, labels=labels)
                 return False
