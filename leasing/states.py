@@ -194,6 +194,8 @@ class Cause(StrEnum):
     STOPPER = "stopper"
     RECONCILER = "reconciler"
     RECLAIMER = "reclaimer"
+    ADMIN = "admin"
+    """Of a node that does not come back: nobody can ask its engine any more."""
 
 
 @dataclass(frozen=True)
@@ -212,25 +214,31 @@ def _edge(source: LeaseState, target: LeaseState, when: str, *causes: Cause) -> 
 
 TABLE: tuple[Edge, ...] = (
     _edge(S.QUEUED, S.PLACED, "there is room, and it is this lease's turn", Cause.PLANNER),
-    _edge(S.QUEUED, S.ENDED, "cancelled, expired or refused while waiting", Cause.USER, Cause.RECLAIMER, Cause.PLANNER),
+    _edge(S.QUEUED, S.ENDED, "cancelled, expired or refused while waiting, or its files were on a lost node",
+          Cause.USER, Cause.RECLAIMER, Cause.PLANNER, Cause.ADMIN),
     _edge(S.QUEUED, S.SUSPENDED, "to go on later, or its time was over: it waited to be resumed", Cause.USER,
           Cause.RECLAIMER),
     _edge(S.PLACED, S.STARTING, "a worker has claimed the start", Cause.STARTER),
-    _edge(S.PLACED, S.QUEUED, "the node went away before the start", Cause.STARTER, Cause.RECONCILER),
-    _edge(S.PLACED, S.STOPPING, "released, expired or reclaimed before the start", Cause.USER, Cause.RECLAIMER),
+    _edge(S.PLACED, S.QUEUED, "the node went away before the start", Cause.STARTER, Cause.RECONCILER, Cause.ADMIN),
+    _edge(S.PLACED, S.STOPPING, "released, expired or reclaimed before the start, or its files were on a lost node",
+          Cause.USER, Cause.RECLAIMER, Cause.ADMIN),
+    _edge(S.PLACED, S.ENDED, "its node was lost with its files", Cause.ADMIN),
     _edge(S.STARTING, S.RUNNING, "the engine says that the container runs", Cause.STARTER),
-    _edge(S.STARTING, S.QUEUED, "the start failed and may work elsewhere or later", Cause.STARTER, Cause.RECONCILER),
+    _edge(S.STARTING, S.QUEUED, "the start failed and may work elsewhere or later", Cause.STARTER, Cause.RECONCILER,
+          Cause.ADMIN),
     _edge(S.STARTING, S.STOPPING, "released, expired, reclaimed, or failed for good", Cause.USER, Cause.RECLAIMER,
-          Cause.STARTER),
+          Cause.STARTER, Cause.ADMIN),
+    _edge(S.STARTING, S.ENDED, "its node was lost with its files", Cause.ADMIN),
     _edge(S.RUNNING, S.STOPPING, "released, suspended, expired, reclaimed, preempted, or the container died",
           Cause.USER, Cause.RECLAIMER, Cause.RECONCILER, Cause.PLANNER),
     _edge(S.RUNNING, S.STARTING, "engine, machine or device restarted, or asked for: the same run again",
           Cause.RECONCILER, Cause.USER),
-    _edge(S.RUNNING, S.ENDED, "the container is lost for good", Cause.RECONCILER),
-    _edge(S.STOPPING, S.ENDED, "the container is gone and its devices are free", Cause.STOPPER),
-    _edge(S.STOPPING, S.SUSPENDED, "stopped with its files kept, devices free", Cause.STOPPER),
+    _edge(S.RUNNING, S.ENDED, "the container is lost for good", Cause.RECONCILER, Cause.ADMIN),
+    _edge(S.STOPPING, S.ENDED, "the container is gone and its devices are free", Cause.STOPPER, Cause.ADMIN),
+    _edge(S.STOPPING, S.SUSPENDED, "stopped with its files kept, devices free", Cause.STOPPER, Cause.ADMIN),
     _edge(S.SUSPENDED, S.QUEUED, "resumed, or preempted and so waiting again", Cause.USER, Cause.STOPPER),
-    _edge(S.SUSPENDED, S.ENDED, "released, or its retention is over", Cause.USER, Cause.RECLAIMER),
+    _edge(S.SUSPENDED, S.ENDED, "released, or its retention is over, or its files were on a lost node", Cause.USER,
+          Cause.RECLAIMER, Cause.ADMIN),
 )  # fmt: skip
 
 EDGES: dict[tuple[LeaseState, LeaseState], Edge] = {(edge.source, edge.target): edge for edge in TABLE}
@@ -249,7 +257,7 @@ class NodeHealth(StrEnum):
     UNREACHABLE = "unreachable"
     """Its engine or sampler is silent; leases on it are left alone for a while."""
     LOST = "lost"
-    """Silent for so long that its leases are given up."""
+    """An admin said that it does not come back: its leases are given up. It is ready again should it answer."""
 
 
 class NodeIntent(StrEnum):

@@ -293,7 +293,7 @@ def snapshot(session: Session, waiting: list[Waiting], now: datetime, *, disk_re
 
 
 def _closed(intent: str, health: str, reason: str, free: int | None, disk_reserve_bytes: int) -> str | None:
-    if intent != NodeIntent.OPEN:
+    if intent != NodeIntent.OPEN and health != NodeHealth.LOST:
         return f"is {intent} by an admin"
     if health != NodeHealth.READY:
         return f"is {health}: {reason or 'its engine does not answer'}"

@@ -12,7 +12,7 @@ from leasing.database import now as database_now
 from leasing.errors import NotSignedIn
 from leasing.schema.cluster import DevicePage, DevicePatch, NodePage, NodePatch, OfferPage
 from leasing.schema.report import NodeReport, ReportAccepted
-from leasing.service import cluster, handover, labels, offers, report
+from leasing.service import cluster, handover, labels, lost_nodes, offers, report
 from leasing.states import NodeIntent
 
 router = APIRouter(tags=["cluster"])
@@ -28,8 +28,12 @@ def list_nodes(unit: Unit, _: Caller, now: Now) -> NodePage:
     return cluster.nodes(unit, now=now)
 
 
-@router.patch("/nodes/{name}", summary="Cordon, drain, open or label a node")
+@router.patch(
+    "/nodes/{name}", summary="Cordon, drain, open, label or give up a node", responses=refusals(409)
+)
 def change_node(name: str, ask: NodePatch, unit: Unit, caller: Admin, now: Now) -> NodePage:
+    if ask.lost:
+        lost_nodes.give_up(unit, name, principal=caller, now=database_now(unit))
     if ask.intent is not None:
         cluster.set_node_intent(unit, name, NodeIntent(ask.intent), principal=caller)
     if ask.labels:

@@ -9,7 +9,7 @@ import typer
 
 from leasing.cli import quotas, show, usage
 from leasing.cli.session import App, Json, client, listing
-from leasing.errors import Invalid
+from leasing.errors import Conflict, Invalid, NotFound
 from leasing.units import format_size
 
 app = App(help="For admins.")
@@ -164,6 +164,31 @@ def open_node(name: Name) -> None:
     _node(name, "open")
 
 
+@nodes.command("lost")
+def give_up_node(
+    name: Name, yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False
+) -> None:
+    """Give up one that does not come back: its leases end as lost, with all that they kept there."""
+    with client() as session:
+        page = session.call("GET", "/nodes")
+        found = next((one for one in page["items"] if one["name"] == name), None)
+        if found is None:
+            raise NotFound(f"There is no node {name[:60]!r}.", hint="lease admin nodes ls shows them.")
+        goes = f"{_count(found['leases'], 'lease')} and {_count(found['workspaces'], 'workspace')}"
+        if found["health"] != "ready" and not yes:
+            if not sys.stdin.isatty():
+                raise Conflict(
+                    "Nobody is there to ask.", hint=f"If you are sure: lease admin nodes lost {name} --yes"
+                )
+            print(f"Node {name} has {goes}. The leases end as lost, and their files are given up.")
+            if typer.prompt("Its name, to go on", default="", show_default=False) != name:
+                raise typer.Abort
+        session.call("PATCH", _at("nodes", name), json={"lost": True})
+    print(f"Node {name} is lost, with {goes}.")
+    print(f"{show.GAP}Should it answer again, what is left there of ended leases is removed.")
+    print(f"{show.GAP}To place there again then: lease admin nodes open {name}")
+
+
 @devices.command("ls")
 def list_devices(json: Json = False) -> None:
     """The GPUs, and who holds them."""
@@ -246,6 +271,10 @@ def _node(name: str, intent: str) -> None:
     with client() as session:
         session.call("PATCH", _at("nodes", name), json={"intent": intent})
     print(f"Node {name} is {intent}.")
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def _device(uuid: str, intent: str) -> None:

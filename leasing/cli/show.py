@@ -14,8 +14,8 @@ from leasing.units import format_duration
 
 STYLES = {
     "running": "32", "ready": "32", "free": "32", "queued": "33", "placed": "33", "starting": "33", "stopping": "33",
-    "leased": "36", "ended": "2", "failed": "31", "unreachable": "31", "foreign": "31", "out": "31", "unknown": "33",
-    "cleaning": "33", "quarantined": "31",
+    "leased": "36", "ended": "2", "failed": "31", "unreachable": "31", "lost": "31", "foreign": "31", "out": "31",
+    "unknown": "33", "cleaning": "33", "quarantined": "31",
 }  # fmt: skip
 GAP = "  "
 MINUTE = timedelta(minutes=1)

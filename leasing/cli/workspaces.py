@@ -46,7 +46,7 @@ def list_workspaces(
             one["ref"],
             _size(one),
             f"{format_size(one['quota_bytes'])} {one['quota_kind']}" if one["quota_bytes"] else "-",
-            one["node"] or "-",
+            _node(one) or "-",
             _users(one) or "-",
             show.moment(one["last_used_at"]),
             *([one["owner"]] if everyone else []),
@@ -91,7 +91,7 @@ def show_workspace(ref: Ref, json: Json = False) -> None:
         (
             ("size", f"{_size(found)}, {show.moment(found['measured_at'])}" if found["measured_at"] else ""),
             ("quota", quota),
-            ("node", found["node"] or "where it is first used"),
+            ("node", _node(found) or "where it is first used"),
             ("owner", found["owner"]),
             ("project", found["project"] or ""),
             ("used by", _users(found) or "nobody"),
@@ -193,6 +193,10 @@ def _size(one: dict[str, Any]) -> str:
     if not one["quota_bytes"]:
         return format_size(one["size_bytes"])
     return f"{format_size(one['size_bytes'])} ({one['size_bytes'] / one['quota_bytes']:.0%})"
+
+
+def _node(one: dict[str, Any]) -> str:
+    return f"{one['node']} (lost)" if one.get("lost") else one["node"] or ""
 
 
 def _users(one: dict[str, Any]) -> str:

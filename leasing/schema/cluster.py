@@ -29,6 +29,10 @@ class NodeOut(Wire):
     memory_used_bytes: int
     devices: int
     devices_free: int
+    leases: int = 0
+    """That have their container or their files there."""
+    workspaces: int = 0
+    """With files there."""
     engine_version: str | None
     disk_quota: str | None
     """By what means a workspace's quota is enforced there: `engine`, `loop`; None: it is only watched."""
@@ -43,21 +47,23 @@ class NodePage(Wire):
 
 
 class NodePatch(Request):
-    """Only what is given changes: its intent, and single labels."""
+    """Only what is given changes: whether it is lost, its intent, and single labels."""
 
     intent: str | None = Field(
         None,
         pattern="^(open|cordoned|draining)$",
         description="cordoned: nothing new is placed there; draining: and leases there are suspended.",
     )
+    lost: Literal[True] | None = None
+    """It does not come back: its leases end as lost, and it is cordoned. Refused while it answers."""
     labels: dict[Label, LabelValue | None] = Field(
         default_factory=dict, max_length=64, description="Set to a value, or taken away by null."
     )
 
     @model_validator(mode="after")
     def _something(self) -> NodePatch:
-        if self.intent is None and not self.labels:
-            raise ValueError("give intent, labels or both")
+        if self.intent is None and self.lost is None and not self.labels:
+            raise ValueError("give intent, lost or labels")
         return self
 
 

@@ -48,6 +48,8 @@ class WorkspaceOut(Wire):
     """Who made it."""
     node: str | None
     """Where it lies, and where leases with it are placed; None: it was never used."""
+    lost: bool = False
+    """Its node was given up, and its files with it; should the node answer again, they may be there."""
     quota_bytes: int | None
     quota_kind: str
     """enforced (it cannot grow past it), watched (measured; above it nothing new may write to it), none, or undecided

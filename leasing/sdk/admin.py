@@ -53,6 +53,14 @@ class Admin:
         page = ask(self._transport, NodePage, "PATCH", at("nodes", name), json=asked)
         return next(node for node in page.items if node.name == name)
 
+    def give_up_node(self, name: str) -> NodeOut:
+        """It does not come back: its leases end as lost, with all that they kept there, and it is cordoned.
+
+        Raises `NotFound`, and `Conflict` while it answers.
+        """
+        page = ask(self._transport, NodePage, "PATCH", at("nodes", name), json={"lost": True})
+        return next(node for node in page.items if node.name == name)
+
     def change_device(self, uuid: str, intent: Intent) -> DeviceStateOut:
         """A cordoned one is leased no more, once it is free. Raises `NotFound`."""
         page = ask(self._transport, DevicePage, "PATCH", at("devices", uuid), json={"intent": intent})

@@ -184,9 +184,9 @@ def out_of_use(device: Device) -> str | None:
 
 def closed(node: Node) -> str | None:
     """Why nothing of a node can be reserved; None if it can. Silence passes, and is no reason."""
-    if node.intent != NodeIntent.OPEN:
-        return node.intent
-    return node.health if node.health == NodeHealth.LOST else None
+    if node.health == NodeHealth.LOST:
+        return node.health
+    return node.intent if node.intent != NodeIntent.OPEN else None
 
 
 def load(session: Session, *, now: datetime, besides: UUID | None = None) -> list[Place]:

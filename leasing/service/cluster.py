@@ -17,7 +17,7 @@ from leasing.errors import NotFound
 from leasing.gpus import WHOLE
 from leasing.model import Allocation, Device, DeviceUsage, Lease, Node, NodeUsage, Run, User
 from leasing.schema.cluster import DevicePage, DeviceStateOut, NodeOut, NodePage, PartOut
-from leasing.service import events, handover
+from leasing.service import events, handover, lost_nodes
 from leasing.service.principal import Principal
 from leasing.states import DeviceHealth, NodeIntent
 
@@ -68,6 +68,8 @@ def nodes(session: Session, *, now: datetime) -> NodePage:
             .group_by(Device.node_id)
         ).all()
     )
+    leases = lost_nodes.leases_there(session)
+    lying = lost_nodes.workspaces_there(session)
     rows = session.execute(
         sa.select(Node, NodeUsage).join(NodeUsage, NodeUsage.node_id == Node.id).order_by(Node.name)
     )
@@ -88,6 +90,8 @@ def nodes(session: Session, *, now: datetime) -> NodePage:
                 memory_used_bytes=usage.memory_used_bytes,
                 devices=totals.get(node.id, 0),
                 devices_free=sum(free[node.id].values()),
+                leases=leases[node.id],
+                workspaces=lying[node.id],
                 engine_version=node.engine.get("version"),
                 disk_quota=node.engine.get("disk_quota"),
                 gpu=_gpu(node),

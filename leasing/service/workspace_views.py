@@ -14,7 +14,7 @@ from leasing.model import Lease, Member, Node, Project, User, Workspace
 from leasing.schema.workspace import WorkspaceOut, WorkspacePage, WorkspaceUseOut
 from leasing.service.principal import Principal
 from leasing.service.workspaces import WRITERS
-from leasing.states import LeaseState, ProjectRole, WorkspaceKind
+from leasing.states import LeaseState, NodeHealth, ProjectRole, WorkspaceKind
 
 
 def page(session: Session, *, principal: Principal, everyone: bool) -> WorkspacePage:
@@ -37,6 +37,7 @@ def _outs(session: Session, wanted: sa.ColumnElement[bool], principal: Principal
                 User.name.label("owner"),
                 Project.name.label("project"),
                 Node.name.label("node"),
+                Node.health.label("node_health"),
                 Member.role,
             )
             .join(User, User.id == Workspace.owner_id)
@@ -82,6 +83,7 @@ def _out(row: Any, used: list[WorkspaceUseOut], principal: Principal) -> Workspa
         project=row.project,
         owner=row.owner,
         node=row.node,
+        lost=row.node_health == NodeHealth.LOST,
         quota_bytes=one.quota_bytes,
         quota_kind=_quota_kind(one),
         size_bytes=one.size_bytes,

@@ -22,7 +22,7 @@ from leasing.schema.workspace import WorkspaceIn, WorkspacePatch
 from leasing.service import events, projects
 from leasing.service.principal import Principal
 from leasing.settings.limits import LimitSettings
-from leasing.states import LeaseState, ProjectRole, Role, WorkspaceKind
+from leasing.states import LeaseState, NodeHealth, ProjectRole, Role, WorkspaceKind
 from leasing.units import format_size, parse_size
 
 LEAST_BYTES = 16 * 1024**2
@@ -201,6 +201,7 @@ def attach(session: Session, text: str, *, principal: Principal, limits: LimitSe
     if project is None and not read_only:
         _make_own(session, principal, name, limits)
     found = find(session, name, project, principal=principal, lock=True)
+    _check_there(session, found)
     if read_only:
         return found.row.id, True
     if not found.may_write:
@@ -320,6 +321,17 @@ def _quota(text: str | None, principal: Principal, limits: LimitSettings) -> int
             hint=f"Ask for --quota {format_size(limits.max_workspace_bytes)}, or an admin for more.",
         )
     return size
+
+
+def _check_there(session: Session, found: Found) -> None:
+    lost = session.execute(
+        sa.select(Node.name).where(Node.id == found.row.node_id, Node.health == NodeHealth.LOST)
+    ).scalar_one_or_none()
+    if lost is not None:
+        raise Conflict(
+            f"Workspace {found.ref} was on node {lost}, which is lost.",
+            hint=f"To begin anew, without its files: lease workspace rm {found.ref}",
+        )
 
 
 def _check_size(found: Found) -> None:

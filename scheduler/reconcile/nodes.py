@@ -46,6 +46,8 @@ def _apply(sessions: Sessions, node_id: UUID, engine: dict[str, Any] | None, rea
         node = session.execute(
             sa.select(Node).where(Node.id == node_id).with_for_update(key_share=True)
         ).scalar_one()
+        if engine is None and node.health == NodeHealth.LOST:
+            return  # as an admin said
         if engine is not None:
             moment = now(session)
             if node.engine_since is None or node.engine.get("epoch") != engine["epoch"]:

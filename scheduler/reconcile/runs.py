@@ -14,8 +14,8 @@ from sqlalchemy.orm import Session
 from leasing import names
 from leasing.database import Sessions, now
 from leasing.drivers.protocol import Container
-from leasing.model import Allocation, Counting, Lease, Run, RunSample
-from leasing.service import events, transitions
+from leasing.model import Lease, Run
+from leasing.service import closing, events, transitions
 from leasing.states import Cause, Goal, LeaseState
 from scheduler import patience
 from scheduler.fleet import Fleet
@@ -190,13 +190,7 @@ def _follow(session: Session, lease: Lease, run: Run, found: Container | None, o
             now=moment, actor=ACTOR, message=outcome.message, reason=outcome.reason, goal=Goal.ENDED,
         )  # fmt: skip
         return
-    run.released_at = moment
-    session.flush()  # the node's usage before its devices', as everyone locks them
-    session.execute(
-        sa.update(Allocation)
-        .where(Allocation.run_id == run.id, Allocation.released_at.is_(None))
-        .values(released_at=moment)
-    )
+    closing.close(session, [run], now=moment)
     transitions.move(
         session, lease, LeaseState.ENDED, Cause.RECONCILER,
         now=moment, actor=ACTOR, message=outcome.message, reason=outcome.reason,
@@ -208,13 +202,7 @@ def _stopped_at(session: Session, run: Run, found: Container | None, moment: dat
 
     Of one that the engine does not know any more nothing else is known: what nobody saw is not counted as used.
     """
-    seen = session.execute(
-        sa.select(sa.func.greatest(Counting.compared_at, RunSample.at, run.started_at))
-        .select_from(Run)
-        .outerjoin(Counting, Counting.node_id == Run.node_id)
-        .outerjoin(RunSample, RunSample.run_id == Run.id)
-        .where(Run.id == run.id)
-    ).scalar_one()
+    seen = closing.last_seen(session, [run.id]).get(run.id)
     finished = found.finished_at if found else None
     known = [at for at in (seen, finished) if at is not None]
     return min(moment, max(known)) if known else moment

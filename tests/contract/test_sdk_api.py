@@ -14,7 +14,7 @@ import pytest
 import sqlalchemy as sa
 
 from leasing import Client, errors
-from leasing.model import Device
+from leasing.model import Device, Node
 from leasing.sdk.transport import Transport
 from tests.support.answering import answering
 from tests.support.api import Served, token
@@ -171,6 +171,12 @@ def test_administration(api: Served, root: Client) -> None:
 
     assert root.admin.change_node("local", "cordoned").intent == "cordoned"
     assert root.admin.change_node("local", "open").intent == "open"
+    with pytest.raises(errors.Conflict, match="it is not lost"):
+        root.admin.give_up_node("local")
+    with api.cluster.sessions.begin() as session:
+        session.execute(sa.update(Node).values(health="unreachable"))
+    assert root.admin.give_up_node("local").health == "lost"
+    assert root.admin.change_node("local", "open").health == "lost", "it has not answered yet"
     uuid = root.devices()[0].uuid
     assert root.admin.change_device(uuid, "cordoned").intent == "cordoned"
     with api.cluster.sessions.begin() as session:

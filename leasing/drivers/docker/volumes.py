@@ -24,9 +24,7 @@ from leasing.drivers.protocol import BUILDER, LABEL_INSTALLATION, LABEL_ROLE
 from leasing.errors import DriverError, FilesGone, VolumeGone
 
 GONE = "The volume {} with the workspace's files is not on its node any more."
-GONE_HINT = (
-    "Is its disk not mounted? Then mount it and ask again. To begin anew: lease workspace delete NAME."
-)
+GONE_HINT = "Is its disk not mounted? Then mount it and ask again. To begin anew: lease workspace rm NAME."
 EMPTY = "leasing-helper:empty"
 """An image without files: of a helper container that is never started."""
 PROBE = "leasing-quota-probe"
