@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Callable, Iterator
 
 import httpx
@@ -88,17 +87,16 @@ def test_an_engine_that_is_up_before_its_disk_loses_nobody_s_work(stack: Stack, 
     stack.lease("up", "web", *SMALL, *SERVE)
     until(lambda: answer(stack, "web").status_code == 200, what="the application")
     (container,) = engine.leases()
-    disk, aside = engine.root / "data", engine.root / "unmounted"
+    disk = engine.data
     engine.stop()
-    disk.rename(aside)
+    engine.data = engine.root / "unmounted"
     engine.start()
     until(lambda: "is its disk mounted?" in node(stack)["health_reason"], what="the missing container")
     assert stack.state("web") == "running"
     assert "does not know its container" in stack.lease("why", "web").stdout
 
     engine.stop()
-    shutil.rmtree(disk)
-    aside.rename(disk)
+    engine.data = disk
     engine.start()
     until(lambda: serves(stack, "web"), what="the application again")
     assert len(answer(stack, "web").text.splitlines()) == 2, "it has the files of its first start"

@@ -45,6 +45,8 @@ class SecondEngine:
         self.key = secrets.token_hex(4)
         self.root = scratch.folder("leasing-engine-")
         self.address = f"unix://{self.root}/docker.sock"
+        self.data = self.root / "data"
+        """All that it has, from its next start on: in another folder it finds what a disk has that is not mounted."""
         self.pool = ""
         self.remote = "remote" if remote else ""
         self.forgot_networks = False
@@ -103,7 +105,7 @@ class SecondEngine:
             self._process = subprocess.Popen(
                 [
                     *("setpriv", "--pdeathsig", "TERM", "nsenter", f"--net=/run/netns/{self._namespace}", "dockerd"),
-                    *("--host", self.address, *self._remotely, "--data-root", str(self.root / "data")),
+                    *("--host", self.address, *self._remotely, "--data-root", str(self.data)),
                     *("--exec-root", str(self.root / "exec"), "--pidfile", str(self.root / "docker.pid")),
                     *("--exec-opt", "native.cgroupdriver=cgroupfs", "--cgroup-parent", f"/{self._namespace}"),
                     # where the machine has a containerd of its own, both engines use it
@@ -158,7 +160,7 @@ class SecondEngine:
         or removing it was killed, Docker 20.10 keeps a half, and panics over it in each start."""
         log = self.root / "dockerd.log"
         if log.exists() and "controller).reservePools" in log.read_text(errors="replace")[-8000:]:
-            (self.root / "data" / "network" / "files" / "local-kv.db").unlink(missing_ok=True)
+            (self.data / "network" / "files" / "local-kv.db").unlink(missing_ok=True)
             listed = subprocess.check_output(
                 ["ip", "-n", self._namespace, "-j", "link", "show", "type", "bridge"]
             )
