@@ -35,6 +35,7 @@ from api.streams import events, export, files, logs, terminal, terminals, thread
 from api.streams.fanout import Fanout
 from api.streams.kept import Terminals
 from api.streams.place import Connect
+from api.streams.room import Room
 from api.streams.typed import Typed
 from leasing import __version__
 from leasing.database import Sessions
@@ -88,7 +89,8 @@ def create_app(
     app.state.sessions, app.state.fanout = sessions, fanout
     app.state.units = anyio.CapacityLimiter(UNITS)
     app.state.connect, app.state.metrics = connect, metrics
-    app.state.stream_threads, app.state.typed = threads.pool(), Typed(sessions)
+    app.state.stream_threads, app.state.stream_room = threads.pool(), Room()
+    app.state.typed = Typed(sessions)
     app.state.terminals = Terminals()
     app.state.catalogue = tuple(catalogue)
     openapi.describe(app)

@@ -11,6 +11,7 @@ from fastapi.responses import RedirectResponse, Response
 
 from api.deps import signed_in
 from api.streams import files
+from api.streams.room import Seated
 from leasing.access import Action
 from leasing.drivers.spec import WORKSPACE
 from leasing.model import Lease
@@ -23,10 +24,10 @@ router = APIRouter()
 
 
 @router.get("/leases/{ref}/files")
-async def show(ref: str, request: Request, path: files.Path = WORKSPACE) -> Response:
+async def show(ref: str, request: Request, seat: Seated, path: files.Path = WORKSPACE) -> Response:
     """A folder; a file is downloaded. htmx asks again when something was sent, for the table only."""
     lease, caller = await run_in_threadpool(_find, ref, request)
-    found = await files.list_files(ref, request, path)
+    found = await files.list_files(ref, request, seat, path)
     if not found.itself.folder:
         query = urlencode({"path": found.path})
         return RedirectResponse(f"/api/v1/leases/{lease.id}/files/content?{query}", 303)

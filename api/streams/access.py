@@ -27,9 +27,10 @@ log = logging.getLogger(__name__)
 RECHECK_SECONDS = 5.0
 
 
-def find(session: Session, connection: HTTPConnection, ref: str, action: Action) -> Lease:
-    """The lease, for who calls. Raises `NotSignedIn`, `NotAllowed`, `NotFound`."""
-    return leases.find(session, ref, principal=signed_in(connection, session).principal, action=action)
+def find(session: Session, connection: HTTPConnection, ref: str, action: Action) -> tuple[Lease, UUID]:
+    """The lease, and the user who calls. Raises `NotSignedIn`, `NotAllowed`, `NotFound`."""
+    caller = signed_in(connection, session).principal
+    return leases.find(session, ref, principal=caller, action=action), caller.user_id
 
 
 def still_allowed(connection: HTTPConnection, lease_id: UUID, action: Action) -> bool:

@@ -17,6 +17,7 @@ from api.deps import signed_in
 from api.openapi import refusals
 from api.routers.workspaces import Of
 from api.streams import access, threads
+from api.streams.room import Seated
 from leasing.drivers.streaming import LogStream
 from leasing.errors import LeasingError, NotAllowed
 from leasing.service import exports
@@ -32,12 +33,12 @@ router = APIRouter(tags=["workspaces"])
     responses=refusals(409)
     | {200: {"content": {"application/x-tar": {}}, "description": "Its files, below `workspace/`."}},
 )
-def export_workspace(ref: str, request: Request, project: Of = None) -> StreamingResponse:
+def export_workspace(ref: str, request: Request, seat: Seated, project: Of = None) -> StreamingResponse:
     """For who made it, owners of its project and admins; whether leases use it or not. What is written meanwhile may
     be in it or not. If it breaks off, the answer ends without the tar's own end, and without the last chunk."""
-    threads.check_room(request.app)
     with request.app.state.sessions.begin() as session:
         caller = signed_in(request, session).principal
+        seat.take(caller.user_id)
         export = exports.begin(session, ref, project, principal=caller)
     try:
         source = request.app.state.connect(export.driver, export.address).archive(

@@ -23,6 +23,7 @@ from api.deps import Limits
 from api.openapi import refusals
 from api.streams import access, place, tars, threads
 from api.streams.place import Place
+from api.streams.room import Seat, Seated
 from api.streams.tars import Inflow
 from leasing.access import Action
 from leasing.drivers.copying import FileEntry
@@ -55,10 +56,9 @@ class Spot:
 
 
 @router.get("/leases/{ref}/files/list", summary="What files there are", responses=refusals(409, 502))
-async def list_files(ref: str, request: Request, path: Path = "") -> FolderOut:
+async def list_files(ref: str, request: Request, seat: Seated, path: Path = "") -> FolderOut:
     """As the lease's user sees them. Of a folder: what is in it."""
-    threads.check_room(request.app)
-    spot = await run_in_threadpool(_spot, request, ref, path)
+    spot = await run_in_threadpool(_spot, request, seat, ref, path)
     # a command in the container answers, in its own time: the operations' threads are not to wait for it
     found = await threads.wait_for(request.app, spot.engine.list_files, spot.place.container, spot.path)
     return FolderOut(
@@ -76,10 +76,9 @@ async def list_files(ref: str, request: Request, path: Path = "") -> FolderOut:
     responses=refusals(409, 502)
     | {200: {"content": {TAR: {}}, "description": "Below the file's or folder's own name."}},
 )
-def download_files(ref: str, request: Request, path: Path = "") -> StreamingResponse:
+def download_files(ref: str, request: Request, seat: Seated, path: Path = "") -> StreamingResponse:
     """Links are links. If it breaks off, the answer ends without the tar's own end, and without the last chunk."""
-    spot = _spot(request, ref, path)
-    threads.check_room(request.app)
+    spot = _spot(request, seat, ref, path)
     source = spot.engine.copy_out(spot.place.container, spot.path)
     name = PurePosixPath(spot.path).name or "root"
     return _answer(request, spot, source, source, f"{name}.tar", TAR)
@@ -91,16 +90,15 @@ def download_files(ref: str, request: Request, path: Path = "") -> StreamingResp
     response_class=StreamingResponse,
     responses=refusals(409, 502) | {200: {"content": {"application/octet-stream": {}}}},
 )
-def read_file(ref: str, request: Request, path: Path) -> StreamingResponse:
+def read_file(ref: str, request: Request, seat: Seated, path: Path) -> StreamingResponse:
     """A link leads to what it points to, by one step."""
-    spot = _spot(request, ref, path)
-    threads.check_room(request.app)
+    spot = _spot(request, seat, ref, path)
     source = spot.engine.copy_out(spot.place.container, spot.path)
     try:
         entry, content = _only(source)
         if entry.issym():
             source.close()
-            spot = _spot(request, ref, str(PurePosixPath(spot.path).parent / entry.linkname))
+            spot = _spot(request, seat, ref, str(PurePosixPath(spot.path).parent / entry.linkname))
             source = spot.engine.copy_out(spot.place.container, spot.path)
             entry, content = _only(source)
         if not entry.isreg():
@@ -116,11 +114,12 @@ def read_file(ref: str, request: Request, path: Path) -> StreamingResponse:
 
 
 @router.put("/leases/{ref}/files", summary="Put files into it", responses=refusals(409, 413, 502))
-async def upload_files(ref: str, request: Request, limits: Limits, path: Path = "") -> UploadOut:
+async def upload_files(
+    ref: str, request: Request, seat: Seated, limits: Limits, path: Path = ""
+) -> UploadOut:
     """The body is a tar (uncompressed), unpacked in the folder `path` while it comes. Files, folders and links only,
     none of which leaves the folder; they belong to the lease's user. What came before it breaks off stays."""
-    threads.check_room(request.app)
-    spot = await run_in_threadpool(_spot, request, ref, path)
+    spot = await run_in_threadpool(_spot, request, seat, ref, path)
     request.app.state.typed.add(spot.lease_id, FILE)
     pieces = request.stream()
     taken, cut, loop = 0, asyncio.Event(), asyncio.get_running_loop()
@@ -165,9 +164,10 @@ def whole_path(path: str) -> str:
     return "/" + normpath(f"{WORKSPACE}/{path}" if not path.startswith("/") else path).lstrip("/")
 
 
-def _spot(request: Request, ref: str, path: str) -> Spot:
+def _spot(request: Request, seat: Seat, ref: str, path: str) -> Spot:
     with request.app.state.sessions.begin() as session:
-        lease = access.find(session, request, ref, Action.ENTER)
+        lease, caller = access.find(session, request, ref, Action.ENTER)
+        seat.take(caller)
         found = place.of(session, lease)
         return Spot(lease.id, whole_path(path), found, request.app.state.connect(found.driver, found.address))
 

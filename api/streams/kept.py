@@ -10,17 +10,16 @@ import logging
 import secrets
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any
-from uuid import UUID
 
 from fastapi import FastAPI, WebSocket
 from fastapi.concurrency import run_in_threadpool
 from sqlalchemy.exc import SQLAlchemyError
 
 from api.streams import access, threads
+from api.streams.room import Seat
 from api.streams.scrollback import Scrollback
-from api.streams.terminal import exit_code
+from api.streams.terminal import Owner, exit_code
 from leasing.access import Action
 from leasing.drivers.streaming import ExecStream
 from leasing.errors import Conflict, LeasingError, NotFound
@@ -41,18 +40,13 @@ SETTLES_SECONDS = 2.0
 KILLED = (None, 129, 137, 143)
 
 
-@dataclass(frozen=True)
-class Owner:
-    """Only who opened a terminal may look at it again."""
-
-    lease_id: UUID
-    user_id: UUID
-
-
 class Kept:
-    """One process with its terminal, what it printed last, and who looks."""
+    """One process with its terminal, what it printed last, and who looks. Only its owner may look at it again."""
 
-    def __init__(self, app: FastAPI, owner: Owner, process: ExecStream, socket: WebSocket) -> None:
+    def __init__(
+        self, app: FastAPI, owner: Owner, process: ExecStream, socket: WebSocket, seat: Seat
+    ) -> None:
+        """`seat` is left once the process has ended."""
         self.id = secrets.token_urlsafe(16)
         self.owner = owner
         self.process = process
@@ -61,6 +55,7 @@ class Kept:
         self.told = False
         self._app = app
         self._socket = socket
+        self._seat = seat
         self._viewer: object | None = None
         self._shown = 0
         self._left_at = asyncio.get_running_loop().time()
@@ -118,6 +113,7 @@ class Kept:
             self.ended = await self._ending()
         finally:
             guard.cancel()
+            self._seat.leave()
             self.ended = self.ended or {"exit_code": None, "reason": "It was broken off."}
             self._wake()
             with suppress(LeasingError):  # the container, or its engine, went first

@@ -11,6 +11,7 @@ from fastapi.responses import PlainTextResponse, Response, StreamingResponse
 
 from api.openapi import refusals
 from api.streams import access, place, threads
+from api.streams.room import Seated
 from leasing.access import Action
 from leasing.drivers.streaming import LogStream
 from leasing.errors import ContainerGone, LeasingError
@@ -29,19 +30,20 @@ MAX_TAIL = 100_000
 def lease_logs(
     ref: str,
     request: Request,
+    seat: Seated,
     follow: bool = False,
     tail: Annotated[int | None, Query(ge=0, le=MAX_TAIL)] = None,
 ) -> Response:
     """Both output streams as plain text; `follow=1` goes on until the lease stops. Of a lease that ended or
     was suspended, the last lines that were kept."""
     with request.app.state.sessions.begin() as session:
-        lease = access.find(session, request, ref, Action.SEE)
+        lease, caller = access.find(session, request, ref, Action.SEE)
         rests = lease.state in RESTING and lease.suspended_at is not None
         found = None if rests or lease.state == LeaseState.ENDED else place.of(session, lease)
     if found is None:
         lines = lease.last_log.splitlines(keepends=True)
         return PlainTextResponse("".join(lines if tail is None else lines[max(len(lines) - tail, 0) :]))
-    threads.check_room(request.app)
+    seat.take(caller)
     try:
         source = request.app.state.connect(found.driver, found.address).logs(
             found.container, follow=follow, tail=tail

@@ -6,6 +6,7 @@ import asyncio
 import json
 from base64 import b64encode
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Annotated
 from uuid import UUID
 
@@ -18,6 +19,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from api.streams import access, place, threads
 from api.streams.hearing import hear
 from api.streams.place import Place
+from api.streams.room import Seated
 from leasing.access import Action
 from leasing.drivers.protocol import Streams
 from leasing.drivers.streaming import ExecStream
@@ -30,10 +32,19 @@ REFUSED = 4000
 """The close code of a refusal; its reason is the error's code, and the text frame before it says the rest."""
 
 
+@dataclass(frozen=True)
+class Owner:
+    """Whose a terminal is."""
+
+    lease_id: UUID
+    user_id: UUID
+
+
 @router.websocket("/leases/{ref}/terminal")
 async def terminal(
     socket: WebSocket,
     ref: str,
+    seat: Seated,
     command: Annotated[list[str] | None, Query(max_length=256)] = None,
     tty: bool = True,
     columns: Annotated[int, Query(ge=1, le=1000)] = 80,
@@ -49,8 +60,8 @@ async def terminal(
         anyio.from_thread.run(socket.send_text, json.dumps({"stderr": b64encode(data).decode()}))
 
     try:
-        threads.check_room(socket.app)
-        lease_id, found = await run_in_threadpool(authorised, socket, ref)
+        owner, found = await run_in_threadpool(authorised, socket, ref)
+        seat.take(owner.user_id)
         streams: Streams = socket.app.state.connect(found.driver, found.address)
         process = await run_in_threadpool(
             lambda: streams.exec(
@@ -68,8 +79,8 @@ async def terminal(
         return
     try:
         await socket.accept()
-        async with access.while_allowed(socket, lease_id, Action.ENTER, process.close):
-            await _carry(socket, process, lease_id)
+        async with access.while_allowed(socket, owner.lease_id, Action.ENTER, process.close):
+            await _carry(socket, process, owner.lease_id)
     finally:
         with suppress(LeasingError):  # the container, or its engine, went first
             await run_in_threadpool(process.close)
@@ -82,12 +93,12 @@ async def refuse(socket: WebSocket, error: LeasingError) -> None:
     await socket.close(REFUSED, error.code)
 
 
-def authorised(socket: WebSocket, ref: str) -> tuple[UUID, Place]:
-    """The lease that the caller may enter, and where it is. Raises as `access.find` and `place.of`, `Unavailable`."""
+def authorised(socket: WebSocket, ref: str) -> tuple[Owner, Place]:
+    """Who calls, and where the lease is that they may enter. Raises as `access.find` and `place.of`, `Unavailable`."""
     try:
         with socket.app.state.sessions.begin() as session:
-            lease = access.find(session, socket, ref, Action.ENTER)
-            return lease.id, place.of(session, lease)
+            lease, caller = access.find(session, socket, ref, Action.ENTER)
+            return Owner(lease.id, caller), place.of(session, lease)
     except (OperationalError, PoolTimeout) as error:
         raise Unavailable("The database does not answer; try again shortly.") from error
 

@@ -9,30 +9,29 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, WebSocket, WebSocketDisconnect
 from fastapi.concurrency import run_in_threadpool
-from sqlalchemy.exc import OperationalError
 
-from api.deps import signed_in
-from api.streams import access, place, threads
+from api.streams import threads
 from api.streams.hearing import hear
-from api.streams.kept import Kept, Owner, Terminals
-from api.streams.place import Place
-from api.streams.terminal import REFUSED, SHELL, refuse
-from leasing.access import Action
+from api.streams.kept import Kept, Terminals
+from api.streams.room import Seated
+from api.streams.terminal import REFUSED, SHELL, authorised, refuse
 from leasing.drivers.protocol import Streams
-from leasing.errors import LeasingError, Unavailable
+from leasing.errors import LeasingError
 
 router = APIRouter()
 Size = Annotated[int, Query(ge=1, le=1000)]
 
 
 @router.websocket("/leases/{ref}/terminals")
-async def open_terminal(socket: WebSocket, ref: str, columns: Size = 80, rows: Size = 24) -> None:
+async def open_terminal(
+    socket: WebSocket, ref: str, seat: Seated, columns: Size = 80, rows: Size = 24
+) -> None:
     """Frames as of `/terminal`. The first is text, `{"terminal": id}`, the last `{"exit_code": n, "reason": text}`."""
     try:
-        threads.check_room(socket.app)
-        owner, found = await run_in_threadpool(_authorised, socket, ref)
+        owner, found = await run_in_threadpool(authorised, socket, ref)
         terminals: Terminals = socket.app.state.terminals
         terminals.check_room(owner)
+        seat.take(owner.user_id)
         streams: Streams = socket.app.state.connect(found.driver, found.address)
         process = await run_in_threadpool(
             lambda: streams.exec(
@@ -42,7 +41,7 @@ async def open_terminal(socket: WebSocket, ref: str, columns: Size = 80, rows: S
     except LeasingError as error:
         await refuse(socket, error)
         return
-    kept = Kept(socket.app, owner, process, socket)
+    kept = Kept(socket.app, owner, process, socket, seat.handed_over())
     terminals.keep(kept)
     await _look(socket, kept, again=False)
 
@@ -52,23 +51,13 @@ async def look_again(socket: WebSocket, ref: str, terminal: str, columns: Size =
     """Take it up again: what it printed last comes first, up to `{"ready": true}`. Where else it was shown, it is no
     more: the last frame there is `{"error": "taken", …}`."""
     try:
-        owner, _ = await run_in_threadpool(_authorised, socket, ref)
+        owner, _ = await run_in_threadpool(authorised, socket, ref)
         kept: Kept = socket.app.state.terminals.find(terminal, owner)
     except LeasingError as error:
         await refuse(socket, error)
         return
     await threads.wait_for(socket.app, kept.fit, columns, rows)
     await _look(socket, kept, again=True)
-
-
-def _authorised(socket: WebSocket, ref: str) -> tuple[Owner, Place]:
-    try:
-        with socket.app.state.sessions.begin() as session:
-            lease = access.find(session, socket, ref, Action.ENTER)
-            user = signed_in(socket, session).principal.user_id
-            return Owner(lease.id, user), place.of(session, lease)
-    except OperationalError as error:
-        raise Unavailable("The database does not answer; try again shortly.") from error
 
 
 async def _look(socket: WebSocket, kept: Kept, *, again: bool) -> None:

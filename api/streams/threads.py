@@ -8,25 +8,14 @@ from typing import Any, TypeVar
 import anyio
 import anyio.to_thread
 
-from leasing.errors import Unavailable
+from api.streams.room import MOST_STREAMS
 
 T = TypeVar("T")
-
-MOST_STREAMS = 256
-"""Logs followed and terminals open at one time, in one process."""
 
 
 def pool() -> anyio.CapacityLimiter:
     """As many as the streams need: each waits for output, and some write at the same time."""
     return anyio.CapacityLimiter(2 * MOST_STREAMS)
-
-
-def check_room(app: Any) -> None:
-    """Raises `Unavailable` when no more streams can be served."""
-    if app.state.stream_threads.borrowed_tokens >= MOST_STREAMS:
-        raise Unavailable(
-            f"{MOST_STREAMS} logs and terminals are open on this server.", hint="Try again in a minute."
-        )
 
 
 async def wait_for(app: Any, act: Callable[..., T], *arguments: object) -> T:

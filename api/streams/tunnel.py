@@ -19,6 +19,7 @@ from fastapi.concurrency import run_in_threadpool
 from api.streams import access, threads
 from api.streams.moving import Moving
 from api.streams.place import Place
+from api.streams.room import Seated
 from api.streams.terminal import authorised, refuse
 from leasing.access import Action
 from leasing.drivers.protocol import Streams
@@ -39,14 +40,18 @@ LOOKS, LOOK_SECONDS = 10, 0.2
 
 @router.websocket("/leases/{ref}/tunnel")
 async def tunnel(
-    socket: WebSocket, ref: str, key: Annotated[str, Query(max_length=2000, pattern=PUBLIC_KEY)]
+    socket: WebSocket,
+    ref: str,
+    seat: Seated,
+    key: Annotated[str, Query(max_length=2000, pattern=PUBLIC_KEY)],
 ) -> None:
     """Binary frames are an SSH connection's bytes, both ways; `key` is the public key that it will sign in with.
     The first frame to the client is text: `{"host_key": "ssh-ed25519 …"}`."""
     app: FastAPI = socket.app
     try:
-        threads.check_room(app)
-        lease_id, found = await run_in_threadpool(authorised, socket, ref)
+        owner, found = await run_in_threadpool(authorised, socket, ref)
+        seat.take(owner.user_id)
+        lease_id = owner.lease_id
         host = await run_in_threadpool(_host_key, app, lease_id)
         moving = Moving(lambda size: app.state.typed.count(lease_id, size))
         process = await run_in_threadpool(_start, app, found, moving)

@@ -15,7 +15,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
 from api import server
-from api.streams import access, events, threads
+from api.streams import access, events, room
 from leasing.database import plain_url
 from leasing.model import Lease, Signal
 from leasing.sdk.client import Client
@@ -301,7 +301,7 @@ def test_many_quiet_terminals_do_not_keep_the_api_from_answering(
         shells.enter_context(terminal(api, secret, lease.name))
     until(lambda: api.app.state.stream_threads.borrowed_tokens == 60, what="the terminals")
     assert ada.get("/me").status_code == 200
-    monkeypatch.setattr(threads, "MOST_STREAMS", 60)
+    monkeypatch.setattr(room, "MOST_STREAMS", 60)
     refused = ada.get(f"/leases/{lease.id}/logs")
     assert (refused.status_code, refused.json()["code"]) == (503, "unavailable")
     with terminal(api, secret, lease.name) as shell:

@@ -14,6 +14,7 @@ import pytest
 
 import web
 from api.app import THREADS
+from api.streams import room
 from leasing.drivers.copying import Listing
 from leasing.model import Signal
 from tests.support.api import Served, served, token
@@ -172,6 +173,7 @@ def test_an_upload_that_stalls_is_cut_off_with_its_token(
 def test_containers_that_do_not_answer_keep_nobody_else_waiting(
     cluster: Cluster, ada: httpx.Client, api: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(room, "MOST_OF_ONE", 2 * THREADS)
     lease, answered, asked = cluster.run(), threading.Event(), threading.Semaphore(0)
     listing = cluster.driver.list_files
 

@@ -1,20 +1,24 @@
-"""Whoever looks after a stream: what fails in that look never leaves the stream without one."""
+"""Whoever looks after a stream: what fails in that look never leaves the stream without one. And how many there are of
+each user, however they end."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
 from typing import NoReturn
 
 import httpx
 import pytest
 from sqlalchemy.exc import InterfaceError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
+from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
-from api.streams import access
-from leasing.errors import NotAllowed
+from api.streams import access, kept, room
+from leasing.drivers.fake_streams import ExecStream, LogStream
+from leasing.errors import EngineDown, NotAllowed
 from leasing.model import Lease
 from leasing.states import Role
 from tests.support.api import Served, served, token
@@ -138,3 +142,106 @@ def test_what_is_taken_away_ends_a_stream_at_once(
             assert boss.patch("/users/ada", json={"disabled": True}).status_code == 200
             assert ended()
         assert boss.patch("/users/ada", json={"disabled": False}).status_code == 200
+
+
+WAYS = (
+    ("GET", "/leases/{lease}/logs"),
+    ("GET", "/leases/{lease}/files"),
+    ("GET", "/leases/{lease}/files/list"),
+    ("GET", "/leases/{lease}/files/content?path=a"),
+    ("PUT", "/leases/{lease}/files"),
+    ("GET", "/workspaces/data/export"),
+)
+SOCKETS = ("terminal", "terminals", "tunnel?key=ssh-ed25519%20AAAA")
+
+
+def said(api: Served, client: httpx.Client, lease: Lease, way: str) -> dict[str, object]:
+    """The first that a WebSocket says."""
+    with connect(
+        f"{api.url.replace('http', 'ws')}/api/v1/leases/{lease.id}/{way}",
+        additional_headers={"Authorization": client.headers["Authorization"]},
+        compression=None,
+    ) as socket:
+        found: dict[str, object] = json.loads(socket.recv(10))
+        return found
+
+
+def nobody(api: Served) -> None:
+    until(lambda: api.app.state.stream_room.open == {}, what="room for all", seconds=15)
+
+
+def test_what_one_user_may_have_leaves_room_for_the_others(
+    api: Served, cluster: Cluster, ada: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(room, "MOST_OF_ONE", 2)
+    lease = cluster.run(workspace="data")
+    with (
+        api.client(api.user("root", Role.ADMIN)) as root,
+        opened(api, cluster, ada, "logs"),
+        opened(api, cluster, ada, "terminal"),
+    ):
+        for method, path in WAYS:
+            refused = ada.request(method, path.format(lease=lease.id))
+            assert (refused.status_code, refused.json()["code"]) == (403, "over_quota"), path
+            assert "2 streams" in refused.json()["detail"]
+            assert "End some" in refused.json()["hint"]
+        for way in SOCKETS:
+            assert said(api, ada, lease, way)["error"] == "over_quota", way
+        assert root.get(f"/leases/{lease.id}/logs").status_code == 200
+        assert root.get(f"/leases/{lease.id}/files/list").status_code == 200
+    nobody(api)
+    assert ada.get(f"/leases/{lease.id}/logs").status_code == 200
+    nobody(api)
+
+
+@STREAMS
+@pytest.mark.parametrize("end", ["left", "revoked"])
+def test_however_a_stream_ends_its_room_is_free_once(
+    api: Served,
+    cluster: Cluster,
+    ada: httpx.Client,
+    kind: str,
+    end: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(kept, "KEPT_SECONDS", 0.1)
+    made = ada.post("/tokens", json={"label": "ci"}).json()
+    with api.client(made["secret"]) as ci, opened(api, cluster, ci, kind) as ended:
+        assert api.app.state.stream_room.open == {cluster.ada.user_id: 1}
+        if end == "revoked":
+            assert ada.delete(f"/tokens/{made['id']}").status_code == 204
+            assert ended()
+    nobody(api)
+
+
+def test_an_engine_that_goes_gives_the_room_back(
+    api: Served, cluster: Cluster, ada: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At once, at the first byte, or with something else inside than what was asked for."""
+    lease = cluster.run(workspace="broken")
+    assert "error" in said(api, ada, lease, SOCKETS[2]), "nothing inside speaks SSH"
+    nobody(api)
+    with monkeypatch.context() as patch:
+        patch.setattr(LogStream, "__next__", Looks(EngineDown("gone")))
+        patch.setattr(ExecStream, "read", Looks(EngineDown("gone")))
+        assert "ends here: gone" in ada.get(f"/leases/{lease.id}/logs").text
+        for way in SOCKETS:
+            with suppress(ConnectionClosed):
+                said(api, ada, lease, way)
+        nobody(api)
+    monkeypatch.setattr(cluster.driver.knobs, "down", True)
+    for method, path in WAYS[:-1]:
+        assert ada.request(method, path.format(lease=lease.id)).status_code in (422, 502), path
+    for way in SOCKETS:
+        assert said(api, ada, lease, way)["error"] == "engine_down", way
+    nobody(api)
+
+
+def test_a_stop_gives_all_room_back(cluster: Cluster, tmp_path: Path) -> None:
+    with served(cluster, tmp_path) as other, other.client(token(cluster, cluster.ada)) as ada:
+        with ExitStack() as streams, suppress(ConnectionClosed):
+            for kind in ("logs", "terminal", "terminals"):
+                streams.enter_context(opened(other, cluster, ada, kind))
+            assert other.app.state.stream_room.open == {cluster.ada.user_id: 3}
+            assert other.stop(8)
+        assert other.app.state.stream_room.open == {}
