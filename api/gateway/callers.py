@@ -137,7 +137,9 @@ class Caller(asyncio.Protocol):
                 self._transport.close()
 
     def refuse(self, problem: Problem) -> None:
-        self.reply(problem.status, problem.headers(), problem.body(), close=problem.close)
+        page = problem.retry is not None and self._request is not None and self._request.opens_page
+        body = problem.page() if page else problem.body()
+        self.reply(problem.status, problem.headers(page=page), body, close=problem.close)
 
     def reply(
         self, status: int, headers: list[tuple[bytes, bytes]], body: bytes = b"", *, close: bool = False

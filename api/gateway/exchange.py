@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from enum import Enum, auto
 from typing import Protocol
 
@@ -10,7 +11,7 @@ from api.gateway import headers
 from api.gateway.asked import Asked
 from api.gateway.callers import NEVER, Caller
 from api.gateway.live import Live
-from api.gateway.problems import Problem
+from api.gateway.problems import Problem, not_listening
 from api.gateway.traffic import PACKETS, Counters
 from api.gateway.tunnel import Tunnel
 from api.gateway.upstreams import Application, Pool
@@ -88,7 +89,8 @@ class Exchange:
         try:
             made = await self._means.pool.connect(self.asked.key)
         except (OSError, TimeoutError):
-            self._fail(_no_answer(self.asked))
+            target, age = self.asked.target, time.time() - self.asked.target.started
+            self._fail(not_listening(target.name, self.asked.upstream.port, age))
             return
         if self._phase is Phase.OVER:
             made.drop()
@@ -363,14 +365,4 @@ def too_large(most: int) -> Problem:
         f"The body is larger than the {most} bytes that this endpoint takes; whoever may change the lease can allow "
         "more: lease endpoint NAME --max-body …",
         close=True,
-    )
-
-
-def _no_answer(asked: Asked) -> Problem:
-    port = asked.upstream.port
-    return Problem(
-        502,
-        "no_answer",
-        f"Nothing listens on port {port} of lease {asked.target.name!r}. If the application runs, it may be "
-        f"listening on the container's 127.0.0.1 only: let it bind 0.0.0.0:{port}.",
     )

@@ -55,6 +55,8 @@ class Target:
     generation: int | None = None
     """Of its run: another one is another container. None while it has none."""
     suspend_reason: str | None = None
+    started: int = 0
+    """When its container was, in seconds since 1970; 0 while it has none."""
     endpoint: EndpointOptions = PLAIN
 
 

@@ -89,10 +89,7 @@ def _left(request: Request) -> bytes | None:
 
 def remembers(request: Request, place: Place) -> bytes | None:
     """The cookie to set with the answer, if this is a page that a browser opens below a prefix."""
-    if not place.prefix or request.method != b"GET":
-        return None
-    opens = request.found.get(b"sec-fetch-dest", b"document") in (b"document", b"iframe")
-    if not opens or b"text/html" not in request.found.get(b"accept", b""):
+    if not place.prefix or not request.opens_page:
         return None
     name = place.name.encode()
     if headers.cookies(request.values(b"cookie"), ROUTE)[:1] == [name]:

@@ -60,6 +60,7 @@ class LeaseRow(NamedTuple):
     address: str | None
     generation: int | None
     suspend_reason: str | None
+    started: int
     endpoint: dict[str, Any]
 
 

@@ -34,7 +34,7 @@ FROM (
     SELECT count(*) AS live_count, count(r.id) AS run_count,
            json_agg(json_build_array(
                l.id, l.name, l.owner_id, l.project_id, l.shared, l.state, l.message, l.port, r.address, r.generation,
-               l.suspend_reason, l.endpoint
+               l.suspend_reason, coalesce(floor(extract(epoch FROM r.started_at))::bigint, 0), l.endpoint
            )) FILTER (
                WHERE past.leases IS NULL OR age(l.xmin) <= past.leases OR age(r.xmin) <= past.leases
            ) AS live
@@ -43,7 +43,7 @@ FROM (
 ) AS live, (
     SELECT json_agg(json_build_array(
                l.id, l.name, l.owner_id, l.project_id, l.shared, l.state, l.message, l.port, NULL, NULL,
-               l.suspend_reason, l.endpoint
+               l.suspend_reason, 0, l.endpoint
            ) ORDER BY l.ended_at) FILTER (WHERE past.leases IS NULL OR age(l.changed_by) <= past.leases) AS ended
     FROM past, (
         SELECT *, xmin AS changed_by FROM lease WHERE state = 'ended' ORDER BY ended_at DESC LIMIT :ended_shown

@@ -210,9 +210,15 @@ def test_nothing_listening_is_said_with_the_likely_reason(gate: Gate) -> None:
     with gate.cluster.sessions.begin() as session:
         session.execute(sa.update(Lease).values(port=free_port()))
         people.signin_secret(session, "ada", now=now(session), actor="test")  # a change the gateway hears of
-    answer = until(lambda: (one := gate.get()).status_code == 502 and one, what="the 502")
-    assert answer.json()["code"] == "no_answer"
+    answer = until(lambda: (one := gate.get()).status_code == 503 and one, what="the 503")
+    assert (answer.json()["code"], answer.headers["retry-after"]) == ("not_listening", "5")
     assert "0.0.0.0" in answer.json()["detail"]
+    page = gate.get(headers={"Accept": "text/html"})
+    assert (page.status_code, page.headers["content-type"]) == (503, "text/html; charset=utf-8")
+    assert 'http-equiv="refresh" content="5"' in page.text
+    assert "lease logs app" in page.text
+    script = {"Accept": "text/html", "Sec-Fetch-Dest": "empty"}
+    assert gate.get(headers=script).json()["code"] == "not_listening", "which is no page"
 
 
 def test_an_upstream_outside_the_leases_networks_is_never_connected_to(gate: Gate) -> None:

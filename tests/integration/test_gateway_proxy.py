@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import re
 import socket
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import httpx
@@ -11,11 +14,11 @@ import pytest
 import sqlalchemy as sa
 
 from leasing.database import now
-from leasing.model import Signal, Token, TokenKind, Traffic
+from leasing.model import Run, Signal, Token, TokenKind, Traffic
 from leasing.service import people
 from tests.support import fronts, gateways
 from tests.support.cluster import user
-from tests.support.gateways import Gate
+from tests.support.gateways import Application, Gate
 from tests.support.stack import until
 
 
@@ -40,6 +43,33 @@ def test_an_application_is_told_the_same_whichever_way_a_call_went(gate: Gate) -
     told[0].pop("content-length")
     assert told[0] == told[1]
     assert told[0]["x-forwarded-for"] == "127.0.0.1"
+
+
+def test_that_nothing_listens_yet_is_said_the_same_whichever_way_a_call_went(gate: Gate) -> None:
+    gate.application.close()
+    with gate.cluster.sessions.begin() as session:
+        session.execute(sa.update(Run).values(started_at=now(session) - timedelta(minutes=5)))
+
+    def said(method: str) -> tuple[str, int]:
+        """And the seconds since its start."""
+        answer = until(
+            lambda: re.search(r"started 3\d\d s", (one := gate.call(method=method)).text) and one, what="it"
+        )
+        assert answer.status_code == 503
+        assert answer.headers["content-type"] == "application/problem+json"
+        assert (answer.headers["retry-after"], answer.headers["cache-control"]) == ("5", "no-store")
+        text, ago, rest = re.split(r"started (\d+) s ago", answer.text)
+        return text + rest, int(ago)
+
+    (fast, fast_ago), (slow, slow_ago) = said("POST"), said("GET")
+    assert json.loads(fast) == json.loads(slow)
+    assert f"nothing listens on port {gate.application.port} yet" in json.loads(fast)["detail"]
+    assert 300 <= fast_ago <= slow_ago < 400
+    listens = Application(port=gate.application.port)
+    try:
+        assert [gate.call(method=method).status_code for method in ("POST", "GET")] == [200, 200]
+    finally:
+        listens.close()
 
 
 def test_refusals_have_their_reasons(gate: Gate) -> None:

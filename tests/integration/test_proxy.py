@@ -197,7 +197,7 @@ def test_what_nobody_serves_and_what_breaks_off_is_said(front: Fronted) -> None:
         port = closed.getsockname()[1]
     front.front.push(view([visitor("s")], [target(port)]))
     nobody = front.call()
-    assert (nobody.status_code, nobody.json()["code"]) == (502, "no_answer")
+    assert (nobody.status_code, nobody.json()["code"]) == (503, "not_listening")
     assert f"0.0.0.0:{port}" in nobody.json()["detail"]
     front.application.answer = lambda _: [b"nonsense\r\n\r\n"]
     granted(front)

@@ -78,7 +78,7 @@ class Proxy:
         _, principal, user = who.split(":")
         if (at := self.grants.get(f"{principal}|{name}")) is None:
             return None
-        host, port, key = at.split(":")
+        host, port, key, _ = at.split(":")
         return user, f"{host}:{port}", str(self.entries.leases[int(key)])
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from api.gateway import headers
+from api.gateway.problems import LISTEN_RETRY, NOT_LISTENING
 
 HOT = 20
 """Reads a second of one lease from which on the proxy carries them by itself. Below that the built-in plane does, which
@@ -162,6 +163,7 @@ backend {name}
 {"" if root else BELOW}\
   http-request set-dst var(txn.at),field(1,:)
   http-request set-dst-port var(txn.at),field(2,:)
+  http-request set-var(txn.started) var(txn.at),field(4,:)
   acl short res.hdr_val(content-length) lt {LONG}
   acl sized res.hdr(content-length) -m found
   acl moved res.hdr(location) -m found
@@ -175,12 +177,9 @@ backend {name}
   http-response track-sc2 var(txn.who),concat(|,txn.name),concat(|,txn.src),concat(|,txn.port) table streams
 {_answered("" if root else "/l/%[var(txn.name)]")}\
   http-error status 502 content-type application/problem+json string {_problem(502, "bad_answer", BROKE_OFF)}
-  http-error status 503 content-type application/problem+json lf-string {_problem(502, "no_answer", NOBODY)} \
-hdr X-Leasing-Refusal no_answer
+  http-error status 503 content-type application/problem+json lf-string {_problem(503, "not_listening", NOBODY)} \
+hdr Retry-After {LISTEN_RETRY} hdr Cache-Control no-store
   http-error status 504 content-type application/problem+json string {_problem(504, "too_slow", SILENT)}
-  http-after-response allow unless {{ res.hdr(x-leasing-refusal) -m found }}
-  http-after-response set-status 502 if {{ res.hdr(x-leasing-refusal) no_answer }}
-  http-after-response del-header X-Leasing-Refusal
   server app 0.0.0.0:0{" proto h2" if h2 else ""}
 """
 
@@ -241,7 +240,7 @@ if {{ res.hdr(location) -m beg / }} !{{ res.hdr(location) -m beg // }} !ours_alr
     )
     return f"""\
   acl absolute res.hdr(location) -m beg http://
-  http-response set-var(txn.here) var(txn.at),regsub(:[0-9]+$,) if absolute
+  http-response set-var(txn.here) var(txn.at),regsub(:[0-9]+:[0-9]+$,) if absolute
   acl at_home res.hdr(location),field(3,/),strcmp(txn.here) eq 0
   http-response set-header Location %[res.hdr(location),regsub(^http://[^/]*,)] if absolute at_home
 {elsewhere}\
@@ -273,9 +272,8 @@ SLOW = "The request did not come in time."
 STALE = "The gateway cannot confirm who may come in; try again shortly."
 BROKE_OFF = "The application broke off."
 SILENT = "The application did not answer in time."
-NOBODY = (
-    "Nothing listens on port %[var(txn.at),field(2,:)] of lease %[var(txn.name)]. If the application runs, it may be "
-    "listening on the 127.0.0.1 of the container only: let it bind 0.0.0.0:%[var(txn.at),field(2,:)]."
+NOBODY = NOT_LISTENING.format(
+    name="%[var(txn.name)]", port="%[var(txn.at),field(2,:)]", age="%[date,sub(txn.started)]"
 )
 
 

@@ -1,9 +1,10 @@
 """What the proxy is to know: a view of the grants as two small maps. Pure.
 
-`tokens`: SHA-256 of a secret → `serial:principal:user`. `grants`: `principal|lease` → `address:port:key`. A principal
-is whoever has the same rights, whichever token they bring; serial and key are numbers of ours, to cut and count by. An
-entry is there only if `authorise` lets the call through, and only for what the proxy can do by itself: an endpoint with
-limits of its own or a cache is left to the built-in plane. So are names that cannot be written in such a line.
+`tokens`: SHA-256 of a secret → `serial:principal:user`. `grants`: `principal|lease` → `address:port:key:started`. A
+principal is whoever has the same rights, whichever token they bring; serial and key are numbers of ours, to cut and
+count by. An entry is there only if `authorise` lets the call through, and only for what the proxy can do by itself: an
+endpoint with limits of its own or a cache is left to the built-in plane. So are names that cannot be written in such a
+line.
 """
 
 from __future__ import annotations
@@ -147,7 +148,8 @@ class Entries:
                 if isinstance(verdict, Upstream) and ":" not in verdict.host and self._inside(verdict.host):
                     row, key = self._rows.setdefault(target.name, set()), f"{one.number}|{target.name}"
                     row.add(key)
-                    self.grants.put(key, f"{verdict.host}:{verdict.port}:{self._key(target.lease_id)}")
+                    lease = self._key(target.lease_id)
+                    self.grants.put(key, f"{verdict.host}:{verdict.port}:{lease}:{target.started}")
 
     def _key(self, lease_id: UUID) -> int:
         found = self._keys.get(lease_id)

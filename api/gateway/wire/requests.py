@@ -66,6 +66,12 @@ class Request:
     def values(self, name: bytes) -> list[bytes]:
         return [value for lower, _, value in self.fields if lower == name]
 
+    @property
+    def opens_page(self) -> bool:
+        """Whether a browser means to show what comes by itself."""
+        shown = self.found.get(b"sec-fetch-dest", b"document") in (b"document", b"iframe")
+        return shown and self.method == b"GET" and b"text/html" in self.found.get(b"accept", b"")
+
     def body(self) -> Body:
         """Its body, of which nothing is read yet."""
         if not self.chunked:
