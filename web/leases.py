@@ -187,7 +187,9 @@ def open_endpoint(ref: str, unit: Unit, caller: Caller, now: Now, core: Core) ->
     lease = leases.find(unit, ref, principal=caller, action=Action.CALL)
     if lease.port is None:
         raise Invalid(f"Lease {lease.name!r} was asked for without a port.")
-    ticket = tickets.issue(unit, user_id=caller.user_id, lease_id=lease.id, now=now)
+    ticket = tickets.issue(
+        unit, user_id=caller.user_id, lease_id=lease.id, opened_by=caller.token_id, now=now
+    )
     return RedirectResponse(
         f"{core.endpoint_url(lease.name)}.leasing/enter?{urlencode({'ticket': ticket})}", 303
     )

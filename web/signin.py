@@ -13,7 +13,7 @@ from api.revoking import Settle
 from leasing.database import now as database_now
 from leasing.errors import NotSignedIn
 from leasing.model import TokenKind
-from leasing.service import people, tickets
+from leasing.service import people
 from web.render import page
 
 router = APIRouter()
@@ -47,10 +47,8 @@ def sign_in(
 
 @router.post("/signout")
 def sign_out(unit: Unit, caller: Caller, now: Now, settle: Settle) -> Response:
-    """Of the endpoints that were opened from here too. Which of one's browsers has which is not known, so it is of all
-    of them: one that is still signed in opens them again by a click."""
+    """Of the endpoints that were opened from here too."""
     people.revoke_token(unit, caller, caller.token_id, now=now)
-    tickets.withdraw(unit, user_id=caller.user_id, now=now)
     settle()
     answer = RedirectResponse("/signin", 303)
     answer.delete_cookie(COOKIE)

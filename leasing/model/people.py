@@ -48,6 +48,7 @@ class Token(Base):
     __table_args__ = (
         one_of("kind", TokenKind),
         CheckConstraint("kind <> 'lease' OR lease_id IS NOT NULL", name="scoped"),
+        CheckConstraint("kind <> 'endpoint' OR opened_by IS NOT NULL", name="opened"),
     )
 
     id: Mapped[Key]
@@ -57,6 +58,8 @@ class Token(Base):
     label: Mapped[str]
     lease_id: Mapped[UUID | None] = mapped_column(ForeignKey("lease.id", ondelete="CASCADE"), index=True)
     """Set for a token that opens one lease's endpoint only."""
+    opened_by: Mapped[UUID | None] = mapped_column(ForeignKey("token.id", ondelete="CASCADE"), index=True)
+    """Of a browser's endpoint, and of the ticket to it: the session that it was opened from, with which it ends."""
     created_at: Mapped[Created]
     expires_at: Mapped[datetime | None]
     last_used_at: Mapped[datetime | None]

@@ -101,8 +101,10 @@ def issue(
     *,
     expires_at: datetime | None,
     lease_id: UUID | None = None,
+    opened_by: UUID | None = None,
 ) -> tuple[Token, str]:
-    """A new secret for a user, never to be seen again; good for one lease's endpoint only if that is given."""
+    """A new secret for a user, never to be seen again; good for one lease's endpoint only if that is given, and not
+    for longer than the token that it was opened by."""
     secret = f"lse_{secrets.token_urlsafe(32)}"
     token = Token(
         user_id=user_id,
@@ -110,6 +112,7 @@ def issue(
         hash=hashed(secret),
         label=label[:80],
         lease_id=lease_id,
+        opened_by=opened_by,
         expires_at=expires_at,
     )
     session.add(token)
@@ -187,13 +190,18 @@ def tokens(session: Session, principal: Principal) -> TokenPage:
 
 
 def revoke_token(session: Session, principal: Principal, token_id: UUID, *, now: datetime) -> None:
-    """In force with the commit. Idempotent. Raises `NotFound` for what is not one's own (admins: anybody's)."""
+    """In force with the commit, for the endpoints that were opened with it as well. Idempotent.
+
+    Raises `NotFound` for what is not one's own (admins: anybody's).
+    """
     token = session.get(Token, token_id)
     if token is None or (token.user_id != principal.user_id and not principal.admin):
         raise NotFound("You have no such token.", hint="lease tokens ls shows them.")
     if token.revoked_at is None:
         token.revoked_at = now
-        session.flush()
+        session.flush()  # first: whoever is just being let in with it is waited for, and then seen
+        opened = sa.update(Token).where(Token.opened_by == token_id, Token.revoked_at.is_(None))
+        session.execute(opened.values(revoked_at=now))
         message = f"{principal.name} revoked the token {token.label!r}"
         events.record(session, "token.revoked", message, actor=principal.actor)
 

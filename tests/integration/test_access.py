@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import httpx
@@ -20,11 +23,15 @@ from api.revoking import HEADER
 from leasing import Client, errors
 from leasing.cli.app import execute
 from leasing.database import now
-from leasing.model import Event, Member, Part, Project, User
+from leasing.errors import NotSignedIn
+from leasing.model import Event, Member, Part, Project, Token, User
+from leasing.service import people, tickets
 from leasing.states import ProjectRole
+from tests.support import gateways
 from tests.support.api import Served, served, token
 from tests.support.cluster import Cluster
 from tests.support.gateways import Gate, opened
+from tests.support.stack import until
 
 
 @dataclass
@@ -183,12 +190,15 @@ def test_who_takes_away_is_told_when_a_gateway_does_not_confirm(team: Team) -> N
 
 
 @pytest.fixture
-def gate(database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Gate, Served]]:
+def gate(
+    request: pytest.FixtureRequest, database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[tuple[Gate, Served]]:
     """Whose api waits for the gateway's word however slow the machine is."""
     monkeypatch.setattr(revoking, "PATIENCE_SECONDS", 30.0)
     (tmp_path / "api").mkdir()
+    plane = getattr(request, "param", "builtin")
     with (
-        opened(database_url, tmp_path, poll_seconds=30.0) as made,
+        opened(database_url, tmp_path, poll_seconds=30.0, plane=plane) as made,
         served(made.cluster, tmp_path / "api", prepare=web.mount) as api,
     ):
         yield made, api
@@ -239,37 +249,84 @@ def test_a_revocation_is_in_force_with_its_answer(gate: tuple[Gate, Served]) -> 
         shut("DELETE", "/leases/app", 503, root)
 
 
+@pytest.mark.parametrize("gate", ["builtin", "haproxy"], indirect=True)
 def test_the_pages_shut_out_with_their_answer_as_well(gate: tuple[Gate, Served]) -> None:
     gateway, api = gate
     root = token(gateway.cluster, gateway.cluster.ada)
-    with api.client(root) as client, httpx.Client(base_url=api.url, headers={"Origin": api.url}) as browser:
 
-        def signed_in() -> None:
+    class Browser(httpx.Client):
+        """Of ada's, with a session and an endpoint of its own."""
+
+        def sign_in(self) -> None:
             link = httpx.URL(client.post("/users/ada/signin-link").json()["url"])
-            assert browser.post("/signin", data={"secret": link.params["secret"]}).status_code == 303
-            assert COOKIE in browser.cookies
+            assert self.post("/signin", data={"secret": link.params["secret"]}).status_code == 303
+            assert COOKIE in self.cookies
 
-        def opening() -> httpx.URL:
+        def opening(self) -> httpx.URL:
             """Where the pages send a browser to, which here listens elsewhere."""
-            sent = httpx.URL(browser.get("/open/app").headers["location"])
+            sent = httpx.URL(self.get("/open/app").headers["location"])
             return sent.copy_with(port=gateway.settings.gateway_port)
 
-        def called() -> int:
-            return httpx.get(f"{gateway.url}/l/app/", cookies=cookies).status_code
+    def called(cookies: httpx.Cookies) -> int:
+        return httpx.get(f"{gateway.url}/l/app/", cookies=cookies).status_code
 
-        signed_in()
-        cookies = httpx.get(opening()).cookies
-        unused = opening()
+    pages: dict[str, Any] = {"base_url": api.url, "headers": {"Origin": api.url}}
+    with api.client(root) as client, Browser(**pages) as browser, Browser(**pages) as other:
+        browser.sign_in()
+        other.sign_in()
+        cookies, others = httpx.get(browser.opening()).cookies, httpx.get(other.opening()).cookies
+        unused, others_unused = browser.opening(), other.opening()
         handed_out = client.post("/leases/app/tokens", json={"label": "billing"}).json()["secret"]
 
-        assert called() == 200
+        assert called(cookies) == called(others) == 200
         assert browser.post("/signout").status_code == 303
-        assert called() == 401, "what was opened from the pages"
+        assert called(cookies) == 401, "what was opened from the pages"
         assert httpx.get(unused).status_code == 401, "and what was about to be"
-        assert gateway.call(token=handed_out).status_code == 200, "an application's own goes on"
-        signed_in()
+        assert called(others) == 200, "another browser's goes on"
+        assert httpx.get(others_unused).status_code == 303
+        assert gateway.call(token=handed_out).status_code == 200, "an application's own, too"
+        session = next(one for one in client.get("/tokens").json()["items"] if one["kind"] == "session")
+        assert client.delete(f"/tokens/{session['id']}").status_code == 204
+        assert called(others) == 401, "from elsewhere as well"
+        browser.sign_in()
         assert browser.post("/leases/app/release").status_code == 303
         assert gateway.call(token=handed_out).status_code == 503
+
+
+def test_who_is_let_in_while_signing_out_is_out_as_well(gate: tuple[Gate, Served]) -> None:
+    """Whichever of the two comes first: the ticket is used up before, and its answer is on its way."""
+    cluster, lease = gate[0].cluster, gate[0].lease
+    ticket = gateways.ticket(cluster, lease)
+    with cluster.sessions() as session, ThreadPoolExecutor(1) as elsewhere:
+        moment = now(session)
+        cookie = tickets.redeem(session, ticket, lease.id, lasts=timedelta(hours=1), now=moment)
+        made = session.scalars(sa.select(Token).where(Token.hash == people.hashed(cookie))).one()
+        browser, ours = made.opened_by, session.scalars(sa.select(sa.func.pg_backend_pid())).one()
+        assert browser is not None
+
+        def sign_out() -> None:
+            with cluster.sessions.begin() as other:
+                people.revoke_token(other, cluster.ada, browser, now=now(other))
+
+        leaving = elsewhere.submit(sign_out)
+        until(lambda: waits_for(cluster, ours), what="the sign-out's waiting")
+        session.commit()
+        leaving.result(10)
+        session.refresh(made)
+        assert made.revoked_at is not None
+    late = gateways.ticket(cluster, lease)
+    with cluster.sessions.begin() as session:
+        by = session.scalars(sa.select(Token.opened_by).where(Token.hash == people.hashed(late))).one()
+        session.execute(sa.update(Token).where(Token.id == by).values(revoked_at=now(session)))
+    with cluster.sessions.begin() as session, pytest.raises(NotSignedIn):
+        tickets.redeem(session, late, lease.id, lasts=timedelta(hours=1), now=now(session))
+
+
+def waits_for(cluster: Cluster, pid: int) -> bool:
+    """Whether a statement waits for what that connection holds. Activity is read once a transaction."""
+    waiting = sa.text("SELECT count(*) FROM pg_stat_activity WHERE :pid = ANY(pg_blocking_pids(pid))")
+    with cluster.sessions() as session:
+        return bool(session.execute(waiting, {"pid": pid}).scalar_one())
 
 
 def test_a_token_of_one_lease_opens_no_other(gate: tuple[Gate, Served]) -> None:

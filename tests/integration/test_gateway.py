@@ -18,7 +18,7 @@ from aiohttp import WSMsgType, web
 
 from leasing.database import now
 from leasing.model import Lease, Run, Signal, Token, TokenKind, Traffic, User
-from leasing.service import people, tickets
+from leasing.service import people
 from leasing.settings.core import CoreSettings
 from leasing.settings.gateway import GatewaySettings
 from tests.support import gateways
@@ -144,10 +144,7 @@ def test_bytes_pass_both_ways_and_credentials_do_not(gate: Gate) -> None:
 
 
 def test_an_application_s_own_authorization_is_left_to_it_behind_a_cookie(gate: Gate) -> None:
-    with gate.cluster.sessions.begin() as session:
-        ticket = tickets.issue(
-            session, user_id=gate.cluster.ada.user_id, lease_id=gate.lease.id, now=now(session)
-        )
+    ticket = gateways.ticket(gate.cluster, gate.lease)
     entered = httpx.get(f"{gate.url}/l/app/.leasing/enter", params={"ticket": ticket})
     assert entered.status_code == 303
     cookie = entered.cookies["leasing_endpoint"]

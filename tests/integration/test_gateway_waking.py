@@ -16,10 +16,11 @@ import sqlalchemy as sa
 from leasing.database import now
 from leasing.model import Event, Lease, TokenKind
 from leasing.reclaim import Rule
-from leasing.service import people, suspension, tickets
+from leasing.service import people, suspension
 from leasing.states import SuspendReason
 from tests.support.cluster import user
 from tests.support.gateways import Application, Gate, opened
+from tests.support.gateways import ticket as ticket_of
 from tests.support.stack import until
 
 LOCAL = """
@@ -147,10 +148,7 @@ def test_only_what_fell_asleep_by_itself_is_woken_and_not_by_a_page_that_was_lef
     database_url: str, tmp_path: Path
 ) -> None:
     with sleeping(database_url, tmp_path, wake_seconds=0.3) as gate:
-        with gate.cluster.sessions.begin() as session:
-            ticket = tickets.issue(
-                session, user_id=gate.cluster.ada.user_id, lease_id=gate.lease.id, now=now(session)
-            )
+        ticket = ticket_of(gate.cluster, gate.lease)
         entered = httpx.get(f"{gate.url}/l/app/.leasing/enter", params={"ticket": ticket})
         cookie = {"Cookie": f"leasing_endpoint={entered.cookies['leasing_endpoint']}"}
 

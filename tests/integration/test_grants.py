@@ -161,12 +161,14 @@ def test_roles_and_tokens_for_one_lease_decide_who_is_let_in(cluster: Cluster, g
         session.execute(sa.update(Run).values(address="127.0.0.1"))
         eve = user(session, "eve")
         member(session, eve.user_id, ProjectRole.VIEWER)
-        _, own = people.issue(session, eve.user_id, TokenKind.API, "test", expires_at=None)
+        signed_in, own = people.issue(session, eve.user_id, TokenKind.API, "test", expires_at=None)
         row = session.get_one(Lease, lease.id)
         moment = now(session)
         sharing.share(session, row, True, principal=cluster.ada)
         made = sharing.create_token(session, row, LeaseTokenIn(), principal=eve, now=moment)
-        ticket = tickets.issue(session, user_id=eve.user_id, lease_id=lease.id, now=moment)
+        ticket = tickets.issue(
+            session, user_id=eve.user_id, lease_id=lease.id, opened_by=signed_in.id, now=moment
+        )
         cookie = tickets.redeem(session, ticket, lease.id, lasts=timedelta(hours=1), now=moment)
     assert made.secret is not None
 

@@ -14,8 +14,9 @@ import httpx
 import sqlalchemy as sa
 
 from api.gateway import server
+from leasing.database import now
 from leasing.model import Lease, Run, TokenKind
-from leasing.service import people
+from leasing.service import people, tickets
 from leasing.settings.core import CoreSettings
 from leasing.settings.gateway import GatewaySettings
 from tests.support.cluster import Cluster
@@ -120,6 +121,15 @@ class Gate:
                 while part := plain.recv(65536):
                     answer += part
             return answer
+
+
+def ticket(cluster: Cluster, lease: Lease) -> str:
+    """For a browser of ada's, which is signed in."""
+    with cluster.sessions.begin() as session:
+        user_id = cluster.ada.user_id
+        browser, _ = people.issue(session, user_id, TokenKind.SESSION, "browser", expires_at=None)
+        moment = now(session)
+        return tickets.issue(session, user_id=user_id, lease_id=lease.id, opened_by=browser.id, now=moment)
 
 
 @contextmanager
