@@ -135,6 +135,11 @@ def test_a_length_beside_chunks_smuggles_nothing(front: Fronted) -> None:
     assert all("content-length" not in headers(one) for one in front.application.seen)
 
 
+def spread(attributes: int, between: str = "; Domain=x.com") -> str:
+    """A cookie with so many attributes."""
+    return between.join(["a=1", *(f"; A{number}=b" for number in range(attributes))])
+
+
 def test_redirects_and_cookies_stay_below_the_prefix(front: Fronted) -> None:
     granted(front)
     said = [
@@ -160,7 +165,10 @@ def test_redirects_and_cookies_stay_below_the_prefix(front: Fronted) -> None:
         ("Set-Cookie: a=1; Path=/l/app/; Path=b", "set-cookie", "a=1; Path=/l/app/; Path=b; Path=/l/app/"),
         ("Set-Cookie: a=1; Path =/l/app/; path\t= /b", "set-cookie", "a=1; Path =/l/app/; Path=/l/app/b"),
         ("Set-Cookie: a=1; Domain=x.com; Secure; Domain =y.com", "set-cookie", "a=1; Secure; Path=/l/app/"),
-        ("Set-Cookie: a=1" + "; Domain=x.com" * 4, "set-cookie", "refused=; Max-Age=0; Path=/l/app/"),
+        ("Set-Cookie: a=1" + "; Domain=x.com" * 40, "set-cookie", "a=1; Path=/l/app/"),
+        ("Set-Cookie: a=1;domain=x;;DOMAIN = y; domainer=z", "set-cookie", "a=1;; domainer=z; Path=/l/app/"),
+        (f"Set-Cookie: {spread(8)}; Domain=x.com", "set-cookie", f"{spread(8, '')}; Path=/l/app/"),
+        (f"Set-Cookie: {spread(9)}; Domain=x.com", "set-cookie", "refused=; Max-Age=0; Path=/l/app/"),
         ("Set-Cookie: leasing_endpoint=stolen; Path=/", "set-cookie", "refused=; Max-Age=0; Path=/l/app/"),
     ]
     for line, name, expected in said:

@@ -194,8 +194,9 @@ THEIRS = "|".join(sorted(one.decode() for one in headers.ORIGIN_WIDE))
 
 REFUSED = "refused=; Max-Age=0"
 """A cookie that changes nothing, for one that may not be set."""
-DOMAINS = 3
-"""So many of a cookie are taken away; one has one."""
+KEPT, DROPPED = r"([^;]*+(?:;(?!\s*domain\s*=)[^;]*+)*+)", r"(?:;\s*domain\s*=[^;]*+)*+"
+PARTS = 9
+"""Of a cookie, between its domains: as many as an expression can name, and as a name with eight attributes has."""
 
 BELOW = """\
   http-request set-header X-Forwarded-Prefix /l/%[var(txn.name)]
@@ -207,7 +208,8 @@ def _answered(prefix: str) -> str:
     """Redirects and cookies of the application stay below the endpoint's prefix, as `api.gateway.headers` does it.
 
     A marker in front of the cookie lets an expression compare its path with the lease's name. Of several paths a
-    browser takes the last. No expression takes away any number of domains: who sets yet another sets no cookie.
+    browser takes the last. Domains are taken away however many there are, unless more stands between them than a cookie
+    has: who sets that sets no cookie.
     """
     elsewhere = (
         ""
@@ -232,12 +234,7 @@ if {{ res.hdr(location) -m beg / }} !{{ res.hdr(location) -m beg // }} !ours_alr
   http-response replace-header Set-Cookie '^leasing!([a-z0-9-]+)!(.*)$' '\\2; Path=/l/\\1/' if cookie
 """
     )
-    domains = (
-        DOMAINS
-        * """\
-  http-response replace-header Set-Cookie '(?i)^(.*?);\\s*domain\\s*=[^;]*(.*)$' '\\1\\2' if cookie
-"""
-    )
+    whole = "".join(f"\\{number}" for number in range(1, PARTS + 1))
     return f"""\
   acl absolute res.hdr(location) -m beg http://
   http-response set-var(txn.here) var(txn.at),regsub(:[0-9]+:[0-9]+$,) if absolute
@@ -245,7 +242,7 @@ if {{ res.hdr(location) -m beg / }} !{{ res.hdr(location) -m beg // }} !ours_alr
   http-response set-header Location %[res.hdr(location),regsub(^http://[^/]*,)] if absolute at_home
 {elsewhere}\
   http-response replace-header Set-Cookie '(?i)^\\s*leasing[_!].*$' '{REFUSED}' if cookie
-{domains}\
+  http-response replace-header Set-Cookie '(?i)^{DROPPED.join([KEPT] * PARTS)}{DROPPED}$' '{whole}' if cookie
   http-response replace-header Set-Cookie '(?i)^.*;\\s*domain\\s*=.*$' '{REFUSED}' if cookie
 {path}"""
 
