@@ -45,6 +45,7 @@ def run(app: FastAPI, settings: CoreSettings, sessions: Sessions, stop: threadin
     def watch() -> None:
         stop.wait()
         app.state.fanout.stop()  # endless streams end now; others get the grace
+        app.state.stream_room.emptied(GRACE_SECONDS)  # each says why before the server closes connections
         server.should_exit = True
 
     with background.beside(

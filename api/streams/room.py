@@ -23,12 +23,12 @@ class Room:
     """Who has how many streams open in this process."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._left = threading.Condition()
         self.open: Counter[UUID] = Counter()
 
     def enter(self, user_id: UUID) -> None:
         """Raises `OverQuota`, and `Unavailable` when no more streams can be served to anybody."""
-        with self._lock:
+        with self._left:
             if self.open[user_id] >= MOST_OF_ONE:
                 raise OverQuota(
                     f"You have {MOST_OF_ONE} streams open on this server, the most that one user may.",
@@ -42,10 +42,16 @@ class Room:
             self.open[user_id] += 1
 
     def leave(self, user_id: UUID) -> None:
-        with self._lock:
+        with self._left:
             self.open[user_id] -= 1
             if not self.open[user_id]:
                 del self.open[user_id]
+            self._left.notify_all()
+
+    def emptied(self, seconds: float) -> bool:
+        """Wait until nobody streams, so long at most; whether that came."""
+        with self._left:
+            return self._left.wait_for(lambda: not self.open, seconds)
 
 
 class Seat:
