@@ -282,9 +282,7 @@ class Exchange:
     # the ways it ends
 
     def cut(self) -> None:
-        self._drop()
-        self._over(whole=False)
-        self._caller.abort()
+        self._fail(CUT)
 
     def _fail(self, problem: Problem) -> None:
         """Say so, if nothing was said yet; else break off, for half an answer must not look whole."""
@@ -356,6 +354,15 @@ class Exchange:
         count = self._means.counters.of(self.asked.target.lease_id)
         count.bytes_in += size
         count.asked = max(1, count.asked)  # a long upload is activity for as long as it takes
+
+
+CUT = Problem(
+    503,
+    "cut_off",
+    "The lease, its sharing or the token changed during this call, or the gateway is stopping: ask again.",
+    retry=1,
+    close=True,
+)
 
 
 def too_large(most: int) -> Problem:
