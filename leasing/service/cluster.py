@@ -18,6 +18,7 @@ from leasing.gpus import WHOLE
 from leasing.model import Allocation, Device, DeviceUsage, Lease, Node, NodeUsage, Run, User
 from leasing.schema.cluster import DevicePage, DeviceStateOut, NodeOut, NodePage, PartOut
 from leasing.service import events, handover, lost_nodes
+from leasing.service.nodes import locked
 from leasing.service.principal import Principal
 from leasing.states import DeviceHealth, NodeIntent
 
@@ -136,9 +137,7 @@ def devices(session: Session, *, now: datetime) -> DevicePage:
 
 def set_node_intent(session: Session, name: str, intent: NodeIntent, *, principal: Principal) -> None:
     """Cordon, drain or open a node. Raises `NotFound`."""
-    node = session.execute(sa.select(Node).where(Node.name == name).with_for_update()).scalar_one_or_none()
-    if node is None:
-        raise NotFound(f"There is no node {name!r}.", hint="lease admin nodes shows them.")
+    node = locked(session, name)
     if node.intent != intent:
         node.intent = intent
         message = f"{principal.name} made node {name} {intent}"

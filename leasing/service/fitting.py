@@ -43,7 +43,7 @@ def check_fits_somewhere(
     if not nodes:
         raise NeverFits(
             f"No node{such} has reported what it has yet.",
-            hint="Try again in a few seconds; lease admin nodes shows them.",
+            hint="Try again in a few seconds; lease admin nodes ls shows them.",
         )
     ids = {one.id for one in named}
     kinds = [kind for kind in _kinds(session) if kind.node_id in ids] if ask.count else []

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from leasing.errors import Invalid, NotFound
-from leasing.model import Node
-from leasing.service import events
+from leasing.errors import Invalid
+from leasing.service import events, nodes
 from leasing.service.principal import Principal
 
 MOST = 64
@@ -20,14 +18,7 @@ def label(session: Session, name: str, changes: Mapping[str, str | None], *, pri
 
     Raises `NotFound`, and `Invalid` for more than 64 labels.
     """
-    node = session.execute(
-        sa.select(Node)
-        .where(Node.name == name)
-        .with_for_update(key_share=True)
-        .execution_options(populate_existing=True)
-    ).scalar_one_or_none()
-    if node is None:
-        raise NotFound(f"There is no node {name[:60]!r}.", hint="lease admin nodes shows them.")
+    node = nodes.locked(session, name)
     wanted = {key: value for key, value in (node.labels | dict(changes)).items() if value is not None}
     if len(wanted) > MOST:
         raise Invalid(

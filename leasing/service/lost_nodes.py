@@ -12,9 +12,9 @@ from uuid import UUID
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from leasing.errors import Conflict, NotFound
+from leasing.errors import Conflict
 from leasing.model import Lease, Node, Run, Warm, Workspace
-from leasing.service import closing, events, suspension, transitions
+from leasing.service import closing, events, nodes, suspension, transitions
 from leasing.service.principal import Principal
 from leasing.states import Cause, EndReason, Goal, LeaseState, NodeHealth, NodeIntent
 
@@ -31,14 +31,7 @@ def give_up(session: Session, name: str, *, principal: Principal, now: datetime)
     All at once or not at all; what a worker had under way there finds its claim gone. Raises `NotFound`, and `Conflict`
     while the node answers.
     """
-    node = session.execute(
-        sa.select(Node)
-        .where(Node.name == name)
-        .with_for_update(key_share=True)
-        .execution_options(populate_existing=True)
-    ).scalar_one_or_none()
-    if node is None:
-        raise NotFound(f"There is no node {name[:60]!r}.", hint="lease admin nodes ls shows them.")
+    node = nodes.locked(session, name)
     if node.health == NodeHealth.READY:
         raise Conflict(
             f"Node {name!r} answers: it is not lost.",
