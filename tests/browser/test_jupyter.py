@@ -70,15 +70,8 @@ def test_a_notebook_computes(gate: Open, chromium: Browser, base: str) -> None:
         page.goto(url, wait_until="commit")
         expect(page).to_have_url(f"{url}lab")
         empty = "path" if "/l/" in base else "host"
-        launcher = page.locator('.jp-LauncherCard[data-category="Notebook"]').first
-        for _ in range(2):
-            page.goto(f"{url}lab/workspaces/{empty}")  # a layout of its own, in which nothing is open
-            # Chromium breaks off what it loads when a network of the machine comes or goes, and JupyterLab then waits
-            # for the missing piece for good; other tests' leases make networks.
-            with suppress(PlaywrightError):
-                launcher.wait_for(timeout=40_000)
-                break
-        launcher.click()
+        page.goto(f"{url}lab/workspaces/{empty}")  # a layout of its own, in which nothing is open
+        page.locator('.jp-LauncherCard[data-category="Notebook"]').first.click()
         ready = page.locator('.jp-Notebook-ExecutionIndicator[data-status="idle"]')
         expect(ready).to_be_visible(timeout=45_000)
         cell = page.locator(".jp-Notebook .cm-content").first
