@@ -85,7 +85,8 @@ class Options:
         """How long the lease holds its place under this policy, if nobody takes it away."""
         seconds = asked.ran_seconds
         if self.idle_seconds is not None and asked.quiet_seconds is not None:
-            seconds -= max(0.0, asked.quiet_seconds - self.idle_seconds)
+            quiet = min(asked.quiet_seconds, seconds)  # its end may be long after it held anything
+            seconds -= max(0.0, quiet - self.idle_seconds)
         return seconds if self.most_seconds is None else min(seconds, self.most_seconds)
 
     def may_run(self, asked: Asked) -> float:

@@ -105,6 +105,13 @@ def test_an_idle_lease_ends_sooner_and_no_lease_is_made_longer() -> None:
     assert starts(play(world(*leases), Options(most_seconds=HOUR)))["next"] == HOUR
 
 
+def test_a_lease_that_was_idle_for_longer_than_it_ran_ends_as_soon_as_any_other() -> None:
+    """Of one whose node was away, the record has an end long after the last moment at which it held anything."""
+    leases = (asked("idle", 0, HOUR, quiet_seconds=3 * HOUR), asked("next", 0, HOUR))
+    assert starts(play(world(*leases), Options(idle_seconds=1800)))["next"] == 0.5 * HOUR
+    assert starts(play(world(*leases), Options(idle_seconds=2 * HOUR)))["next"] == HOUR
+
+
 def test_who_is_refused_and_why() -> None:
     leases = (
         asked("x", 0, HOUR), asked("large", 1, HOUR, gpu="2"), asked("greedy", 2, HOUR),
