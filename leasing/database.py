@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import select
 import threading
 import time
+import weakref
 from collections.abc import Iterator
 from datetime import datetime
 from typing import cast
@@ -75,11 +77,19 @@ def _works(connection: DBAPIConnection, record: ConnectionPoolEntry, _: PoolProx
     rested = time.monotonic() - record.info.get("rests_since", time.monotonic())
     try:
         # an idle connection has nothing to read but its end
-        if rested > PING_AFTER_SECONDS or select.select([found.fileno()], [], [], 0)[0]:
+        if rested > PING_AFTER_SECONDS or _readable(found.fileno()).poll(0):
             found.execute("")
             found.rollback()
     except psycopg.OperationalError as error:
         raise sa.exc.InvalidatePoolError(str(error)) from error
+
+
+def _readable(*descriptors: int) -> select.poll:
+    """To wait for something to read. Not `select.select`, which knows no descriptor above 1023: a busy gateway has."""
+    waiting = select.poll()
+    for one in descriptors:
+        waiting.register(one, select.POLLIN)
+    return waiting
 
 
 def sessions(engine: sa.Engine) -> Sessions:
@@ -105,12 +115,16 @@ class Listener:
         self._channel = channel
         self._name = application_name
         self._stop = threading.Event()
+        self._bell = os.eventfd(0)
+        """Readable once it is stopped."""
+        weakref.finalize(self, os.close, self._bell)
 
     def stop(self) -> None:
         self._stop.set()
+        os.eventfd_write(self._bell, 1)
 
     def payloads(self) -> Iterator[str]:
-        """Yields payloads until stopped; blocks at most half a second past the stop."""
+        """Yields payloads until stopped, which ends it at once unless it is just connecting."""
         while not self._stop.is_set():
             try:
                 with psycopg.connect(
@@ -118,10 +132,10 @@ class Listener:
                 ) as connection:
                     connection.execute(f'LISTEN "{self._channel}"'.encode())
                     yield ""
+                    waiting = _readable(connection.fileno(), self._bell)
                     while not self._stop.is_set():
-                        ready, _, _ = select.select([connection.fileno()], [], [], 0.5)
-                        if ready:
-                            for note in connection.notifies(timeout=0):
-                                yield note.payload
+                        waiting.poll()
+                        for note in connection.notifies(timeout=0):
+                            yield note.payload
             except psycopg.OperationalError:
                 self._stop.wait(0.5)

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import resource
+import threading
+from collections.abc import Iterator
+
 import psycopg
 import pytest
 import sqlalchemy as sa
 
 from leasing import database
-from leasing.database import create_engine
+from leasing.database import Listener, create_engine
+from tests.support.stack import until
 
 
 @pytest.fixture
@@ -46,3 +52,45 @@ def test_connections_that_the_server_has_left_are_made_anew(
     with engine.connect() as first, engine.connect() as second:
         assert not {pid(first), pid(second)} & left
     engine.dispose()
+
+
+@pytest.fixture
+def busy() -> Iterator[None]:
+    """A process with a thousand connections already, as a gateway may have: the next ones have high numbers."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 4096), hard))
+    held = [os.open(os.devnull, os.O_RDONLY) for _ in range(1100)]
+    yield
+    for one in held:
+        os.close(one)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_a_busy_process_still_finds_its_way_to_the_database(engine: sa.Engine, busy: None) -> None:
+    for _ in range(2):
+        with engine.connect() as connection:
+            assert connection.execute(sa.text("SELECT 1")).scalar_one() == 1
+    engine.dispose()
+
+
+def test_a_busy_process_is_notified_and_can_be_stopped(database_url: str, busy: None) -> None:
+    listener = Listener(database_url, "channel", "test-listen")
+    heard: list[str] = []
+
+    def hear() -> None:
+        for payload in listener.payloads():
+            heard.append(payload)  # noqa: PERF402 - one by one, as they come
+
+    thread = threading.Thread(target=hear)
+    thread.start()
+    with psycopg.connect(database.plain_url(database_url), autocommit=True) as other:
+        seen = (
+            "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'test-listen' AND state = 'idle'"
+        )
+        until(lambda: other.execute(seen).fetchone() == (1,), what="the listener")
+        other.execute("NOTIFY channel, 'news'")
+    until(lambda: heard == ["", "news"] or not thread.is_alive(), what="the news")
+    listener.stop()
+    thread.join(10)
+    assert heard == ["", "news"]
+    assert not thread.is_alive()
