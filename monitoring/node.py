@@ -24,7 +24,7 @@ from monitoring.nvml import Nvml
 from monitoring.sampler import Sampler
 
 log = logging.getLogger(__name__)
-MAX_PAUSE = 30.0
+FIRST_PAUSE, MAX_PAUSE = 0.25, 30.0
 SOON_SECONDS = 0.5
 """Pause while a device waits for the proof that it is clean."""
 DRIFT = 0.001
@@ -105,15 +105,20 @@ class Node:
             if said != self._failing:
                 log.warning("report not taken error=%s", said)
             self._failing = said
-            backoff: float = min(
-                MAX_PAUSE, self._settings.interval_seconds * 2.0 ** min(self._failures - 1, 4)
-            )
-            return backoff * random.uniform(0.8, 1.2)
+            return retry_pause(self._failures) * random.uniform(0.8, 1.2)
         if self._failures:
             log.info("reports are taken again after=%d", self._failures)
         self._failing, self._failures = "", 0
         pause: float = max(accepted.interval_seconds, self._settings.interval_seconds)
         return min(pause, SOON_SECONDS) if accepted.soon else pause
+
+
+def retry_pause(failures: int) -> float:
+    """Seconds until the next report, after so many that were not taken.
+
+    Short at first: mostly the api is just starting, and a platform is up only once its nodes have reported.
+    """
+    return float(min(MAX_PAUSE, FIRST_PAUSE * 1.5 ** min(failures - 1, 20)))
 
 
 def run(settings: NodeSettings, stop: threading.Event) -> None:

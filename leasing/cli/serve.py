@@ -4,6 +4,7 @@ that is started again when it dies. With `leasing.cli.part`, which is one of the
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import secrets as random
@@ -178,23 +179,21 @@ def _here(settings: CoreSettings, port: int) -> str:
 def _wait_until_ready(settings: CoreSettings, supervisor: Supervisor, stop: threading.Event) -> bool:
     """Whether it answered in time that leases will be served, with their endpoints, and the node has reported."""
     deadline = time.monotonic() + READY_SECONDS
-    while not stop.wait(0.1):
-        supervisor.tick()
-        try:
-            with httpx.Client(verify=False, timeout=2.0, trust_env=False) as client:  # noqa: S501 - our own process
+    with httpx.Client(verify=False, timeout=2.0, trust_env=False) as client:  # noqa: S501 - our own process
+        while not stop.wait(0.1):
+            supervisor.tick()
+            with contextlib.suppress(httpx.HTTPError):
                 ready = client.get(f"{_here(settings, settings.port)}/readyz").status_code == 200
                 client.get(_here(settings, settings.gateway_port))  # any answer will do: it listens
                 if ready:
                     return True
-        except httpx.HTTPError:
-            pass
-        if any(count >= 3 for count in supervisor.restarts.values()):
-            names = ", ".join(name for name, count in supervisor.restarts.items() if count >= 3)
-            raise HostError(f"{names} does not start; the lines above say why.")
-        if time.monotonic() > deadline:
-            raise HostError(
-                f"The platform was not ready within {READY_SECONDS:.0f} s; the lines above say why."
-            )
+            if any(count >= 3 for count in supervisor.restarts.values()):
+                names = ", ".join(name for name, count in supervisor.restarts.items() if count >= 3)
+                raise HostError(f"{names} does not start; the lines above say why.")
+            if time.monotonic() > deadline:
+                raise HostError(
+                    f"The platform was not ready within {READY_SECONDS:.0f} s; the lines above say why."
+                )
     return False
 
 
