@@ -4,7 +4,7 @@ An open page asks for the same again and again, on a beat: a notebook server's k
 dashboard's data every thirty, a heartbeat. A person does not. So one rule covers them all, and no list of applications
 is needed: what only reads (GET, HEAD, OPTIONS), or is a short message on a WebSocket, and comes for at least the fifth
 time at one steady interval, is the page's own. All else is a person's: whatever writes, whatever is asked for the
-first times, and whatever comes irregularly. When in doubt it is activity.
+first times, whatever comes irregularly, and whatever comes more often than any page asks. When in doubt it is activity.
 
 What such a request makes the lease do still shows in the lease's other signals.
 """
@@ -20,6 +20,8 @@ BEATS = 4
 """So many equal intervals, one after the other, make a beat."""
 ARRIVALS = 24
 """So many arrivals of one request are remembered: enough to tell a beat where several pages are open."""
+CROWD_SECONDS = 11.0
+"""As many within so short a time are no page's, which ask twice a second at most: the application is being used."""
 REQUESTS = 512
 """So many different requests are remembered of a lease; the one not seen for longest is forgotten first."""
 SLACK_SECONDS, SLACK_RATIO = 0.25, 0.05
@@ -80,7 +82,7 @@ def on_beat(seen: deque[float], at: float) -> bool:
 
     Other arrivals in between do not matter: they are another page's.
     """
-    if len(seen) < BEATS:
+    if len(seen) < BEATS or (len(seen) == ARRIVALS and at - seen[0] < CROWD_SECONDS):
         return False
     for last in reversed(seen):
         interval = at - last

@@ -68,6 +68,16 @@ def test_a_steady_beat_is_heard_at_the_fifth_time_whatever_its_interval(every: f
     assert found == [at < BEATS for at in range(times)]
 
 
+@given(st.floats(2.5, 5000), st.booleans(), st.integers(0, 9))
+def test_an_endpoint_that_many_read_is_in_use(each_second: float, steady: bool, seed: int) -> None:
+    """Among so many, some come at any interval that one looks for."""
+    beats, dice, at, found = Beats(), random.Random(seed), 0.0, []
+    for _ in range(4 * ARRIVALS):
+        at += 1 / each_second if steady else min(dice.expovariate(each_second), 3 / each_second)
+        found.append(beats.person("GET /predict", at))
+    assert sum(found[ARRIVALS:]) > ARRIVALS
+
+
 @given(st.lists(st.floats(0, 1e5), max_size=BEATS, unique=True))
 def test_the_first_times_are_always_a_persons(moments: list[float]) -> None:
     beats = Beats()
