@@ -1,7 +1,8 @@
 """Stage: leases that are kept. Commands are run inside them, and the keep of each running lease is a signal.
 
 Exit code 0 keeps, any other ends the keep. An engine that does not answer, or a command that takes too long, says
-nothing: then the signal falls silent, which is unknown, and unknown never reclaims.
+nothing, and one that the machine had no room for or killed neither: then the signal falls silent, which is unknown, and
+unknown never reclaims.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from sqlalchemy.orm import Session
 
 from leasing import names
 from leasing.database import Sessions, now
+from leasing.drivers.protocol import Ran
 from leasing.errors import DriverError
 from leasing.model import Keep, Lease, SignalKind
 from leasing.service import keeps, signals
@@ -32,6 +34,9 @@ SECONDS = 10.0
 KNOWN = EVERY + timedelta(seconds=SECONDS)
 """So long an answer counts."""
 SIDE_BY_SIDE = 8
+KILLED, NOT_BEGUN = 137, 126
+NO_ROOM = ("resource temporarily unavailable", "cannot allocate memory", "no space left on device")
+"""With which an engine begins no command: no processes, memory or disk are left."""
 PATIENCE_SECONDS = 1.0
 """So long a pass waits for answers; later ones are taken in the next."""
 
@@ -96,7 +101,19 @@ def _asked(fleet: Fleet, installation: str, due: Any) -> _Answer:
         return _Answer(due.id, due.created_at, None, f"its engine does not say: {error.message}")
     if ran.exit_code is None:
         return _Answer(due.id, due.created_at, None, f"the command took longer than {SECONDS:.0f} seconds")
+    if (why := _prevented(ran)) is not None:
+        return _Answer(due.id, due.created_at, None, f"the command could not be run: {why}")
     return _Answer(due.id, due.created_at, ran.exit_code, output=ran.output)
+
+
+def _prevented(ran: Ran) -> str | None:
+    """What kept a command from answering, where that was the machine's doing: then the exit code is not its own."""
+    if ran.exit_code == KILLED:
+        return "it was killed, as it is where the lease's memory is full"
+    said = ran.output.strip()
+    if ran.exit_code == NOT_BEGUN and any(words in said.lower() for words in NO_ROOM):
+        return said.splitlines()[-1][:200]
+    return None
 
 
 def _take(session: Session, answer: _Answer, moment: datetime) -> None:

@@ -139,6 +139,32 @@ def test_an_engine_that_is_silent_and_a_command_that_hangs_make_it_unknown(clust
     assert told(cluster, "lease.keep_ended") == []
 
 
+@pytest.mark.parametrize(
+    ("code", "output"),
+    [
+        (137, ""),
+        (126, "OCI runtime exec failed: exec failed: fork/exec: resource temporarily unavailable: unknown"),
+        (126, "OCI runtime exec failed: write /proc/self/attr: no space left on device: unknown\r\n"),
+    ],
+)
+def test_a_command_that_the_machine_had_no_room_for_ends_no_keep(
+    cluster: Cluster, code: int, output: str
+) -> None:
+    """A lease whose memory, processes or disk are full is not for that idle."""
+    lease = cluster.run(name="train")
+    ask(cluster, lease, command="pgrep train.py")
+    cluster.driver.knobs.ran = lambda _, __: Ran(exit_code=code, output=output)
+    look(cluster)
+    with cluster.sessions() as session:
+        keep = session.execute(sa.select(Keep)).scalar_one()
+        assert keep.message.startswith("the command could not be run: ")
+    assert told(cluster) == []
+    cluster.driver.knobs.ran = lambda _, __: Ran(exit_code=126, output="sh: ./check: Permission denied")
+    look(cluster)
+    (said,) = told(cluster)
+    assert "exit code 126: sh: ./check: Permission denied" in said
+
+
 def test_a_time_is_over_when_it_is_over_and_off_is_at_once(cluster: Cluster) -> None:
     lease = cluster.run()
     ask(cluster, lease, ttl="3h")
