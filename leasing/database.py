@@ -9,7 +9,7 @@ import time
 import weakref
 from collections.abc import Iterator
 from datetime import datetime
-from typing import cast
+from typing import Any, cast
 
 import psycopg
 import sqlalchemy as sa
@@ -24,6 +24,17 @@ GRANTS = "leasing_grants"
 """Channel on which every change to who may reach which endpoint is announced."""
 
 PING_AFTER_SECONDS = 1.0
+
+SERVER: dict[str, Any] = {
+    "connect_timeout": 5,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 25_000,
+    "target_session_attrs": "read-write",
+}
+"""In libpq's words. One whose machine is gone says nothing, not even that: found out within half a minute, and not
+after the kernel's two hours. One that is a standby still is not taken for what it will be."""
 
 Sessions = sessionmaker[Session]
 
@@ -58,7 +69,7 @@ def create_engine(
         pool_use_lifo=True,
         connect_args={
             "application_name": application_name,
-            "connect_timeout": 5,
+            **SERVER,
             "options": "-c lock_timeout=10s -c idle_in_transaction_session_timeout=60s -c timezone=UTC",
         },
     )
@@ -128,7 +139,7 @@ class Listener:
         while not self._stop.is_set():
             try:
                 with psycopg.connect(
-                    self._url, autocommit=True, application_name=self._name, connect_timeout=5
+                    self._url, autocommit=True, application_name=self._name, **SERVER
                 ) as connection:
                     connection.execute(f'LISTEN "{self._channel}"'.encode())
                     yield ""
@@ -137,5 +148,5 @@ class Listener:
                         waiting.poll()
                         for note in connection.notifies(timeout=0):
                             yield note.payload
-            except psycopg.OperationalError:
+            except psycopg.Error:  # away, starting, or no longer the one that takes writes
                 self._stop.wait(0.5)

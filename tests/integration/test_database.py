@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import resource
+import socket
 import threading
 from collections.abc import Iterator
+from typing import cast
 
 import psycopg
 import pytest
@@ -51,6 +53,48 @@ def test_connections_that_the_server_has_left_are_made_anew(
             assert other.execute("SELECT pg_terminate_backend(%s, 10000)", [one]).fetchone() == (True,)
     with engine.connect() as first, engine.connect() as second:
         assert not {pid(first), pid(second)} & left
+    engine.dispose()
+
+
+def test_a_server_whose_machine_is_gone_is_missed_soon(engine: sa.Engine) -> None:
+    with engine.connect() as connection:
+        driver = cast("psycopg.Connection[object]", connection.connection.dbapi_connection)
+        with socket.socket(fileno=os.dup(driver.fileno())) as way:
+            assert way.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+            asked_from, every = (
+                way.getsockopt(socket.IPPROTO_TCP, option)
+                for option in (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL)
+            )
+            assert asked_from + every * way.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT) <= 30
+            assert 0 < way.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) <= 30_000
+    engine.dispose()
+
+
+def test_a_server_that_takes_no_writes_yet_is_waited_for(engine: sa.Engine, database_url: str) -> None:
+    """As a standby that is about to take over: to read from it would be well, and every write would fail."""
+    name = sa.make_url(database_url).database
+    listener = Listener(database_url, "channel", "test-listen")
+    heard = threading.Event()
+
+    def hear() -> None:
+        for _ in listener.payloads():
+            heard.set()
+
+    with psycopg.connect(database.plain_url(database_url), autocommit=True) as other:
+        other.execute(f'ALTER DATABASE "{name}" SET default_transaction_read_only = on'.encode())
+        with pytest.raises(sa.exc.OperationalError, match="read-only"), engine.connect():
+            pass
+        thread = threading.Thread(target=hear)
+        thread.start()
+        assert not heard.wait(0.7), "what it hears there it could do nothing about"
+        other.execute("SET default_transaction_read_only = off")
+        other.execute(f'ALTER DATABASE "{name}" SET default_transaction_read_only = off'.encode())
+    with engine.connect() as connection:
+        assert connection.execute(sa.text("SELECT 1")).scalar_one() == 1
+    assert heard.wait(10)
+    listener.stop()
+    thread.join(10)
+    assert not thread.is_alive()
     engine.dispose()
 
 
