@@ -6,6 +6,8 @@ cgroupfs driver, as `docker-<id>.scope` for systemd's, below any parent.
 
 from __future__ import annotations
 
+import errno
+import logging
 import os
 import re
 import time
@@ -14,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
+log = logging.getLogger(__name__)
 ID = re.compile(r"(?:^|docker-)([0-9a-f]{64})(?:\.scope)?$")
 SCAN_SECONDS = 4.0
 """The tree is walked so often at most; a container is seen that much later."""
@@ -76,8 +79,10 @@ class Cgroups:
                 made = self._made(container_id, path)
                 try:
                     made.read()
-                except (OSError, ValueError):
+                except (OSError, ValueError) as error:
                     made.close()  # gone again
+                    if isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE):
+                        log.warning("container not measured id=%s error=%s", container_id[:12], error)
                 else:
                     self._open[container_id] = made
 

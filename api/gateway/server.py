@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import logging
-import resource
 import ssl
 import threading
 from collections.abc import Callable
@@ -67,7 +66,6 @@ def run(
     grants.on_load(plane.follow)
     if front is not None:
         grants.on_load(front.push)
-    _allow_files()
 
     def hush() -> None:
         stop.wait()
@@ -186,9 +184,3 @@ def _tls(settings: CoreSettings) -> ssl.SSLContext | None:
     context.set_alpn_protocols(["http/1.1"])
     context.load_cert_chain(*certificate.ensure(settings))
     return context
-
-
-def _allow_files() -> None:
-    """As many open sockets as this process may have: each call takes two."""
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))

@@ -188,6 +188,13 @@ def test_a_killed_part_comes_back_and_leases_stay(stack: Stack) -> None:
     stack.lease("up", "after", *SMALL, *SLEEP)
 
 
+@pytest.mark.parametrize("role", ["api", "gateway", "scheduler", "node"])
+def test_each_part_may_open_as_much_as_the_machine_lets_it(stack: Stack, role: str) -> None:
+    limits = Path(f"/proc/{stack.part(role)}/limits").read_text()
+    ((soft, hard),) = re.findall(r"Max open files +(\d+) +(\d+)", limits)
+    assert soft == hard
+
+
 def test_the_database_killed_comes_back_and_nothing_is_lost(stack: Stack) -> None:
     stack.lease("up", "kept", *SMALL, *SLEEP)
     pid_file = Path(stack.environment["LEASING_STATE_DIR"]) / "pg" / "data" / "postmaster.pid"
