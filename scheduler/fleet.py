@@ -42,11 +42,11 @@ class Fleet:
             known = self._engines.get(node_id)
             if known is not None and known[:2] == (driver, address):
                 return known[2]
-            if known is not None:
-                known[2].close()
             engine = self._connect(driver, address)
             self._engines[node_id] = (driver, address, engine)
-            return engine
+        if known is not None:
+            known[2].close()  # which may wait for whoever is at it
+        return engine
 
     def close(self) -> None:
         """Let go of every engine; unblocks whoever follows events."""

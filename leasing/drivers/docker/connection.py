@@ -28,10 +28,7 @@ class Connection:
     def call(self, *, pulling: bool = False) -> Iterator[docker.APIClient]:
         """The shared client, its errors translated; a registry's refusals are told as such only while `pulling`."""
         with engine_errors(self.address, pulling=pulling):
-            with self._lock:
-                if self._client is None:
-                    self._client = self._connect(self._timeout)
-            yield self._client
+            yield self._client or self._first()
 
     @contextmanager
     def fresh(self, timeout_seconds: int | None = None) -> Iterator[docker.APIClient]:
@@ -48,6 +45,15 @@ class Connection:
             if self._client is not None:
                 self._client.close()
                 self._client = None
+
+    def _first(self) -> docker.APIClient:
+        made = self._connect(self._timeout)  # not under the lock: an engine may take minutes not to answer
+        with self._lock:
+            if self._client is None:
+                self._client = made
+                return made
+        made.close()
+        return self._client
 
     def _connect(self, timeout: int) -> docker.APIClient:
         # "auto" asks the engine for its version once; a fixed one would fail on older or newer engines
