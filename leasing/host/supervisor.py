@@ -40,14 +40,20 @@ class Supervisor:
     restarts: dict[str, int] = field(default_factory=dict)
 
     def tick(self) -> None:
-        """Start what is not running and due; note what died."""
+        """Start what is not running and due; note what died.
+
+        One that the machine refuses to start, for want of memory or processes, has died at once: the others live on.
+        """
         now = self.clock()
         for child in self.children:
             if child.process is not None and (code := child.process.poll()) is not None:
-                self._died(child, code, now)
+                self._died(child, f"code={code}", now)
             if child.process is None and now >= child.start_after:
-                child.process = _spawn(child)
                 child.started_at = now
+                try:
+                    child.process = _spawn(child)
+                except (OSError, subprocess.SubprocessError) as error:
+                    self._died(child, f"error={error}", now)
 
     def stop(self, seconds: float) -> None:
         """Ask all to end, wait for them together, then insist."""
@@ -62,12 +68,12 @@ class Supervisor:
                 process.kill()
                 process.wait()
 
-    def _died(self, child: Child, code: int, now: float) -> None:
+    def _died(self, child: Child, how: str, now: float) -> None:
         if now - child.started_at > SETTLED_SECONDS:
             child.deaths = 0
         child.deaths += 1
         pause = 0.0 if child.deaths == 1 else min(LONGEST_PAUSE, 0.5 * 2.0**child.deaths)
-        log.warning("part died and is started again part=%s code=%d in=%.1fs", child.name, code, pause)
+        log.warning("part died and is started again part=%s %s in=%.1fs", child.name, how, pause)
         child.process, child.start_after = None, now + pause
         self.restarts[child.name] = self.restarts.get(child.name, 0) + 1
 
