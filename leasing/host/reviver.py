@@ -31,7 +31,7 @@ class Reviver:
         log.warning("the database died and is started again")
         try:
             self._database.start()
-        except (HostError, psycopg.OperationalError) as error:
+        except (HostError, OSError, psycopg.OperationalError) as error:
             self._tries += 1
             pause = min(LONGEST_PAUSE, 0.25 * 2.0**self._tries)
             self._next = self._clock() + pause
