@@ -117,6 +117,23 @@ def test_a_proxy_that_dies_comes_back_with_everything_and_denies_until_told(fron
     assert front.call().status_code == 200
 
 
+def test_a_proxy_that_cannot_be_started_again_yet_is_tried_until_it_can(
+    front: Fronted, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Here a file cannot be written; a full disk and a machine without room for one process more say no likewise."""
+    granted(front)
+    configuration, hints = front.front.inner.parent / "haproxy.cfg", len(front.hints)
+    configuration.unlink()
+    configuration.mkdir()
+    os.kill(front.pid, signal.SIGKILL)
+    until(lambda: caplog.text.count("does not start") >= 2, what="two tries")
+    granted(front)
+    configuration.rmdir()
+    until(lambda: len(front.hints) > hints, what="the new one")
+    granted(front)
+    assert front.call().status_code == 200
+
+
 def test_a_proxy_that_hangs_does_not_keep_what_was_revoked(front: Fronted) -> None:
     granted(front)
     first = front.pid

@@ -135,7 +135,7 @@ class Front:
                     while not stop.is_set() and self._child.wait(LOOK_SECONDS):
                         self._expire()
                         deaths = 0
-                except Unanswered as error:
+                except OSError as error:  # unanswered; or no room: for its files, for one process more
                     log.warning("the proxy does not start, or does not answer: %s", error)
                     with self._lock:
                         self._child.kill()
