@@ -21,7 +21,7 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from api.gateway.proxy.front import NOTHING
+from api.gateway.proxy.front import NOTHING, Carried
 from leasing.schema.endpoint import EndpointOptions
 from tests.support import fronts, sources
 from tests.support.fronts import Fronted, curl, headers, target, view, visitor
@@ -233,6 +233,31 @@ def test_what_it_carried_is_counted_once_and_survives_nothing_being_asked(front:
     assert found.requests == 3
     assert min(found.bytes_in, found.bytes_out) > 150
     assert front.front.carried().get(app.lease_id, NOTHING) == NOTHING
+
+
+def test_counts_that_begin_anew_take_nothing_from_what_was_counted(front: Fronted) -> None:
+    """A lease that nobody asks is forgotten after a day; requests are counted in 32 bits."""
+    app, runtime = target(front.application.port), front.front._child.runtime
+    front.front.push(view([visitor("s")], [app]))
+
+    def called(times: int) -> Carried:
+        for _ in range(times):
+            front.call()
+        until(lambda: all(row["use"] == "0" for row in runtime.do([], "leases")), what="their ends")
+        return front.front.carried()[app.lease_id]
+
+    three = called(3)
+    runtime.do(["clear table leases"])
+    one = called(1)
+    assert (one.requests, three.requests) == (1, 3)
+    runtime.do(["clear table leases"])
+    assert front.front.carried() == {}
+    assert called(1) == one, "the same figures as before, and others"
+    (row,) = runtime.do([], "leases")
+    runtime.do([f"set table leases key {row['key']} data.http_req_cnt {2**32 - 2}"])
+    called(1)
+    two = called(2)
+    assert (two.requests, two.bytes_in) == (2, 2 * one.bytes_in)
 
 
 def test_reads_are_carried_by_it_once_there_are_more_than_a_page_would_ask(front: Fronted) -> None:

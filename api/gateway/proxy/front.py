@@ -49,14 +49,19 @@ class Carried:
         )
 
     def since(self, before: Carried) -> Carried:
-        return Carried(
-            self.requests - before.requests,
+        """What came on top: all of it, if it is less than before, for then the lease was forgotten in between."""
+        more = Carried(
+            (self.requests - before.requests) % REQUESTS,
             self.bytes_in - before.bytes_in,
             self.bytes_out - before.bytes_out,
         )
+        forgotten = more.requests > REQUESTS // 2 or more.bytes_in < 0 or more.bytes_out < 0
+        return self if forgotten else more
 
 
 NOTHING = Carried(0, 0, 0)
+REQUESTS = 2**32
+"""With so many the proxy begins at none again; bytes it counts without an end."""
 
 
 class Front:
@@ -216,10 +221,13 @@ class Front:
     def _count(self) -> None:
         if self._over or not self._child.alive:
             return
-        for row in self._child.runtime.do([], "leases"):
+        rows = self._child.runtime.do([], "leases")
+        before = self._counted
+        self._counted = {}  # a lease without a row is counted from nothing when it has one again
+        for row in rows:
             key = int(row["key"])
             now = Carried(int(row["http_req_cnt"]), int(row["bytes_in_cnt"]), int(row["bytes_out_cnt"]))
-            more = now.since(self._counted.get(key, NOTHING))
+            more = now.since(before.get(key, NOTHING))
             self._counted[key] = now
             if more != NOTHING:
                 lease_id = self._entries.leases[key]
