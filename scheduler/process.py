@@ -29,6 +29,7 @@ from leasing.settings.scheduler import SchedulerSettings
 from leasing.settings.usage import UsageSettings
 from leasing.settings.warm import WarmSettings
 from scheduler import planning
+from scheduler.clock import Clock
 from scheduler.delivery.postman import Keys, Postman
 from scheduler.fleet import Connect, Fleet
 from scheduler.provision import Images, Logins
@@ -118,7 +119,8 @@ class Scheduler:
             settings=settings,
         )
         self._windows = Windows(self._sessions)
-        self._reclaimer = Reclaimer(self._sessions, settings, told_how)
+        self._clock = Clock(self._sessions)
+        self._reclaimer = Reclaimer(self._sessions, self._clock, settings, told_how)
         postman = Postman(self._sessions, self._fleet, self._installation, told_how, url=pages, keys=keys)
         self._outbox = Outbox(self._sessions, postman, told_how)
         self._keeps = Keeps(self._sessions, self._fleet, self._installation)
@@ -321,7 +323,7 @@ class Scheduler:
         self._lost_devices.run_once(set(self._answered))
 
     def _count_usage(self) -> None:
-        usage.run_once(self._sessions)
+        usage.run_once(self._sessions, self._clock)
 
     def _watch_memory(self) -> None:
         memory.run_once(self._sessions, self._memory)

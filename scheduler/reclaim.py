@@ -7,7 +7,6 @@ warnings into the outbox.
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -34,13 +33,13 @@ from leasing.states import (
     Verdict,
 )
 from leasing.units import format_duration
+from scheduler.clock import MAX_JUMP, Clock
 from scheduler.policy import ladder
 from scheduler.policy.ladder import Rung
 from scheduler.reconcile import verdicts
 
 log = logging.getLogger(__name__)
 ACTOR = "reclaimer"
-MAX_JUMP = timedelta(seconds=60)
 AT_ONCE = 20
 """Leases looked at in one transaction: their warnings are promised as soon as that is committed."""
 _time_over = sa.func.coalesce(Lease.ends_at, Lease.until)
@@ -63,39 +62,29 @@ class Reclaimer:
     made earlier."""
 
     def __init__(
-        self, sessions: Sessions, settings: SchedulerSettings, notify: NotifySettings | None = None
+        self,
+        sessions: Sessions,
+        clock: Clock,
+        settings: SchedulerSettings,
+        notify: NotifySettings | None = None,
     ) -> None:
         self._sessions = sessions
+        self._clock = clock
         self._lead = timedelta(seconds=5 * settings.reclaim_seconds)
         self._notify = notify or NotifySettings()
-        self._clock: tuple[datetime, float] | None = None
-        self._jumped_at: datetime | None = None
 
     def run_once(self) -> None:
         with self._sessions() as session:
             moment = now(session)
-            self._watch_clock(moment)
             due = _candidates(session, self._notify, moment)
+        self._clock.watch(moment)
         for first in range(0, len(due), AT_ONCE):
             with self._sessions.begin() as session:
                 self._look(session, due[first : first + AT_ONCE], now(session))
 
-    def _watch_clock(self, moment: datetime) -> None:
-        """Notes when deadlines ceased to be believable: the clock moved against this machine's own steady one."""
-        steady = time.monotonic()
-        if self._clock is not None:
-            drift = (moment - self._clock[0]).total_seconds() - (steady - self._clock[1])
-            if abs(drift) > MAX_JUMP.total_seconds():
-                log.warning("the clock jumped by %.0fs; nothing is reclaimed for one warning step", drift)
-                self._jumped_at = moment
-        self._clock = (moment, steady)
-
     def _frozen_until(self, rule: Rule, moment: datetime) -> datetime | None:
         """One warning step after the clock's last jump, if that is still to come."""
-        if self._jumped_at is None:
-            return None
-        thaw = self._jumped_at + timedelta(seconds=max(rule.warnings or Rule().warnings))
-        return thaw if self._jumped_at - MAX_JUMP <= moment < thaw else None
+        return self._clock.thaw(timedelta(seconds=max(rule.warnings or Rule().warnings)), moment)
 
     def _look(self, session: Session, ids: Collection[UUID], moment: datetime) -> None:
         leases = list(

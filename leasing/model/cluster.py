@@ -23,6 +23,8 @@ class Installation(Base):
     singleton: Mapped[bool] = mapped_column(primary_key=True, server_default=text("true"))
     id: Mapped[str]
     created_at: Mapped[Created]
+    clock_jumped_at: Mapped[datetime | None]
+    """A scheduler last found then that the clock had been set, or that no scheduler had watched it."""
 
 
 class Node(Base):

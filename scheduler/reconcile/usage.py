@@ -35,6 +35,7 @@ from leasing.service.counting import COLUMN
 from leasing.service.used import HOUR
 from leasing.settings.usage import UsageSettings
 from leasing.states import LeaseState
+from scheduler.clock import Clock
 from scheduler.reconcile import conditions
 
 log = logging.getLogger(__name__)
@@ -43,6 +44,8 @@ SETTLE = timedelta(seconds=60)
 dated back to its last word."""
 BATCH = 48
 """So many hours are sealed in a pass at most, a transaction each."""
+STEADY = timedelta(minutes=15)
+"""After a jump of the clock nothing is sealed for so long: an hour that is to come would be sealed for good."""
 
 # Handed over as one value each: an hour may have thousands of rows.
 RUNS, DEVICES = (
@@ -61,15 +64,20 @@ TOTALS = sa.text(f"""
 """)  # noqa: S608 - of names of columns
 
 
-def run_once(sessions: Sessions) -> int:
+def run_once(sessions: Sessions, clock: Clock) -> int:
     """How many hours of nodes were sealed."""
+    with sessions() as session:
+        moment = now(session)
+    clock.watch(moment)
     with sessions.begin() as session:
         _begin(session)
-        conditions.look(session, _locked(session), now=now(session))
+        conditions.look(session, _locked(session), now=moment)
+    if clock.thaw(STEADY, moment) is not None:
+        return 0
     sealed = 0
     for _ in range(BATCH):
         with sessions.begin() as session:
-            found = _seal_next(session, now(session))
+            found = _seal_next(session, moment)
         if not found:
             break
         sealed += found

@@ -32,6 +32,7 @@ from leasing.service import lost_nodes, workspace_views
 from leasing.service.principal import Principal
 from leasing.service.used import hour_of
 from leasing.states import NodeHealth, NodeIntent, Role
+from scheduler.clock import Clock
 from scheduler.fleet import Fleet
 from scheduler.reconcile import bookings, nodes, usage
 from scheduler.reconcile.orphans import Orphans
@@ -198,7 +199,7 @@ def test_one_that_goes_on_elsewhere_with_files_from_there_is_stopped(
 
 def test_its_hours_are_sealed_up_to_where_it_was_last_seen(cluster: Cluster, root: Principal) -> None:
     lease = cluster.run(gpu="1")
-    usage.run_once(cluster.sessions)
+    usage.run_once(cluster.sessions, Clock(cluster.sessions))
     with cluster.sessions.begin() as session:
         moment = now(session)
         began = hour_of(moment) - timedelta(hours=3)
@@ -209,9 +210,11 @@ def test_its_hours_are_sealed_up_to_where_it_was_last_seen(cluster: Cluster, roo
         session.execute(sa.update(Allocation).values(created_at=began))
         session.execute(sa.update(Counting).values(sealed_until=began, compared_at=seen, looked_at=moment))
     burn(cluster)
-    assert usage.run_once(cluster.sessions) == 0, "nobody knows yet for how long it ran"
+    assert usage.run_once(cluster.sessions, Clock(cluster.sessions)) == 0, (
+        "nobody knows yet for how long it ran"
+    )
     give_up(cluster, root)
-    assert usage.run_once(cluster.sessions) >= 2
+    assert usage.run_once(cluster.sessions, Clock(cluster.sessions)) >= 2
     with cluster.sessions() as session:
         run = session.execute(sa.select(Run).where(Run.lease_id == lease.id)).scalar_one()
         assert run.stopped_at == seen

@@ -15,6 +15,7 @@ from leasing.drivers.protocol import Container
 from leasing.model import Counting, Run, RunSample, RunSpan, RunUse
 from leasing.service import used
 from leasing.service.used import Part, Reading, hour_of
+from scheduler.clock import Clock
 from scheduler.reconcile import usage as stage
 from tests.support.cluster import Cluster
 from tests.support.past import A100, Past
@@ -125,7 +126,7 @@ def test_an_engine_whose_clock_is_behind_takes_nothing_off_what_was_seen(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch, seen: str
 ) -> None:
     lease = cluster.run(gpu="1")
-    stage.run_once(cluster.sessions)
+    stage.run_once(cluster.sessions, Clock(cluster.sessions))
     if seen == "compared":
         assert cluster.compare() == 0
     with cluster.sessions.begin() as session:
@@ -154,7 +155,7 @@ def test_an_engine_whose_clock_is_behind_takes_nothing_off_what_was_seen(
 def test_a_comparison_after_its_stop_says_nothing_of_it(cluster: Cluster) -> None:
     """As with one whose worker died before it could write the stop down."""
     lease = cluster.run(gpu="1")
-    stage.run_once(cluster.sessions)
+    stage.run_once(cluster.sessions, Clock(cluster.sessions))
     assert cluster.compare() == 0
     cluster.release(lease.id)
     with cluster.sessions.begin() as session:
@@ -169,7 +170,7 @@ def test_a_comparison_after_its_stop_says_nothing_of_it(cluster: Cluster) -> Non
 
 def test_a_container_that_is_gone_counts_until_it_was_last_seen(cluster: Cluster) -> None:
     lease = cluster.run(gpu="1")
-    stage.run_once(cluster.sessions)
+    stage.run_once(cluster.sessions, Clock(cluster.sessions))
     assert cluster.compare() == 0
     with cluster.sessions() as session:
         seen = session.execute(sa.select(Counting.compared_at)).scalar_one()

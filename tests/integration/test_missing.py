@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from leasing.database import now
 from leasing.model import Counting, Lease, Node, Run
 from leasing.service import views
+from scheduler.clock import Clock
 from scheduler.reconcile import nodes, usage
 from tests.integration.test_workspace_ends import used
 from tests.integration.test_workspaces import row, volume
@@ -92,7 +93,7 @@ def test_a_lease_whose_container_is_missing_is_waited_for_and_goes_on(cluster: C
 
 
 def test_it_is_lost_once_it_was_waited_for_in_vain(cluster: Cluster) -> None:
-    usage.run_once(cluster.sessions)
+    usage.run_once(cluster.sessions, Clock(cluster.sessions))
     lease = cluster.run(gpu="1")
     restart(cluster, mounted=False)
     seen = compared_at(cluster)

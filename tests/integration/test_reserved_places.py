@@ -10,6 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import Range
 
 from leasing.model import Lease, Reservation, ReservedDevice, Run
+from scheduler.clock import Clock
 from scheduler.reclaim import Reclaimer
 from scheduler.reconcile import bookings
 from tests.support.calendar import book
@@ -63,7 +64,7 @@ def test_walk_ins_before_and_its_own_leases_during_it(cluster: Cluster) -> None:
     assert "its reservation review begins" in " ".join(cluster.lease(waiting.id).blockers)
 
     pass_time(cluster, timedelta(hours=2))
-    Reclaimer(cluster.sessions, cluster.settings).run_once()
+    Reclaimer(cluster.sessions, Clock(cluster.sessions), cluster.settings).run_once()
     cluster.work()
     assert cluster.lease(walk_in.id).suspend_reason == "expired"
     bookings.run_once(cluster.sessions, cluster.settings)
@@ -78,7 +79,7 @@ def test_walk_ins_before_and_its_own_leases_during_it(cluster: Cluster) -> None:
     assert cluster.lease(other.id).state == "queued"
 
     pass_time(cluster, timedelta(hours=3))
-    Reclaimer(cluster.sessions, cluster.settings).run_once()
+    Reclaimer(cluster.sessions, Clock(cluster.sessions), cluster.settings).run_once()
     cluster.work()
     bookings.run_once(cluster.sessions, cluster.settings)
     assert (cluster.lease(under.id).suspend_reason, state(cluster, booked).state) == ("expired", "over")

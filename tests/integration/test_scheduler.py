@@ -19,6 +19,7 @@ from leasing.schema.lease import LeaseRequest, RenewRequest
 from leasing.service import leases, requesting, views
 from leasing.settings.limits import LimitSettings
 from scheduler import planning
+from scheduler.clock import Clock
 from scheduler.reclaim import Reclaimer
 from scheduler.reconcile import notices
 from scheduler.reconcile.orphans import Orphans
@@ -311,7 +312,7 @@ def test_time_over_suspends_what_runs_and_ends_what_never_did(cluster: Cluster) 
         past = now(session) - timedelta(seconds=1)
         session.execute(sa.update(Lease).where(Lease.id == running.id).values(ends_at=past))
         session.execute(sa.update(Lease).where(Lease.id == waiting.id).values(until=past))
-    Reclaimer(cluster.sessions, cluster.settings).run_once()
+    Reclaimer(cluster.sessions, Clock(cluster.sessions), cluster.settings).run_once()
     cluster.work()
     rests, ended = cluster.lease(running.id), cluster.lease(waiting.id)
     assert (rests.state, rests.suspend_reason, rests.reason) == ("suspended", "expired", None)

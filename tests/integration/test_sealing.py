@@ -26,9 +26,11 @@ from leasing.model import (
 )
 from leasing.service import counting
 from leasing.service.counting import NANO
+from leasing.service.used import hour_of
 from leasing.settings.usage import UsageSettings
 from leasing.states import LeaseState
 from monitoring import device_time
+from scheduler.clock import Clock
 from scheduler.reconcile import usage
 from tests.support.past import A100, Past, past
 
@@ -53,7 +55,7 @@ def seal(make: Sessions, history: Past) -> int:
     """All that can be, as of now."""
     history.session.commit()
     total = 0
-    while found := usage.run_once(make):
+    while found := usage.run_once(make, Clock(make)):
         total += found
     return total
 
@@ -103,7 +105,7 @@ def test_every_hour_is_sealed_once_and_nothing_is_left_to_do(make: Sessions, his
     with make() as session:
         before = session.execute(sa.select(sa.func.sum(UsageHour.allocated_ns))).scalar_one()
         assert float(before) == 150 * MINUTE
-    assert usage.run_once(make) == 0
+    assert usage.run_once(make, Clock(make)) == 0
     with make() as session:
         assert session.execute(sa.select(sa.func.sum(UsageHour.allocated_ns))).scalar_one() == before
 
@@ -146,7 +148,7 @@ def test_a_scheduler_that_is_killed_while_it_seals_has_sealed_nothing(
     with monkeypatch.context() as patched:
         patched.setattr(usage.log, "info", killed)  # the last thing before the commit
         with pytest.raises(ZeroDivisionError):
-            usage.run_once(make)
+            usage.run_once(make, Clock(make))
     with make() as session:
         assert session.execute(sa.select(sa.func.count()).select_from(UsageHour)).scalar_one() == 0
         assert session.execute(sa.select(Counting.sealed_until)).scalar_one() == history.began
@@ -160,7 +162,7 @@ def test_two_schedulers_seal_no_hour_twice(make: Sessions, history: Past) -> Non
     history.run(history.lease("train"), 0, 300, parts={gpu: 1000})
     history.session.commit()
     with ThreadPoolExecutor(4) as pool:
-        list(pool.map(lambda _: usage.run_once(make), range(8)))
+        list(pool.map(lambda _: usage.run_once(make, Clock(make)), range(8)))
     seal(make, history)
     with make() as session:
         assert session.execute(sa.select(sa.func.sum(UsageHour.allocated_ns))).scalar_one() == 300 * MINUTE
@@ -260,6 +262,55 @@ def test_a_parent_counts_through_its_instances(make: Sessions, history: Past) ->
         assert classes(session, history.at(0)) == {"capacity": 120, "free": 60, "out": 60}
 
 
+def sealed_until(make: Sessions) -> datetime:
+    with make() as session:
+        return session.execute(sa.select(Counting.sealed_until)).scalar_one()
+
+
+@pytest.mark.parametrize("starts", [True, False], ids=["at the start", "while it runs"])
+def test_no_hour_to_come_is_sealed_while_a_clock_is_ahead(
+    make: Sessions, history: Past, monkeypatch: pytest.MonkeyPatch, *, starts: bool
+) -> None:
+    history.device()
+    with make() as session:
+        moments, steady = [now(session)], [0.0]
+    monkeypatch.setattr("time.monotonic", lambda: steady[0])
+    monkeypatch.setattr("scheduler.reconcile.usage.now", lambda _: moments[0])
+    seal(make, history)
+    before = sealed_until(make)
+    clock = Clock(make)
+    if not starts:
+        clock.watch(moments[0])
+    moments[0] += timedelta(hours=8)
+    assert usage.run_once(make, clock) == 0
+    assert usage.run_once(make, Clock(make)) == 0, "one more start, to which nothing looks wrong"
+    moments[0] -= timedelta(hours=8)
+    assert usage.run_once(make, clock) == 0
+    assert sealed_until(make) == before
+
+    moments[0] += timedelta(hours=1)
+    steady[0] += 3600
+    assert usage.run_once(make, clock) == 1
+    assert sealed_until(make) == before + timedelta(hours=1)
+
+
+def test_after_a_time_without_a_scheduler_hours_are_sealed_once_the_clock_is_steady(
+    make: Sessions, history: Past, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    history.device()
+    seal(make, history)
+    with make() as session:
+        moments = [now(session) + timedelta(hours=3)]
+    monkeypatch.setattr("scheduler.reconcile.usage.now", lambda _: moments[0])
+    assert usage.run_once(make, Clock(make)) == 0
+    for sealed in (False, True):
+        moments[0] += usage.STEADY / 2
+        with make.begin() as session:  # looked at all the time
+            session.execute(sa.update(Counting).values(looked_at=moments[0]))
+        assert bool(usage.run_once(make, Clock(make))) is sealed
+    assert sealed_until(make) == hour_of(moments[0] - usage.SETTLE)
+
+
 def test_nobody_is_counted_twice_when_a_clock_was_moved_back(make: Sessions, history: Past) -> None:
     gpu = history.device()
     history.run(history.lease("first"), 0, 50, parts={gpu: 1000})
@@ -305,9 +356,9 @@ def test_days_of_downtime_are_caught_up_with_in_bounded_passes(make: Sessions) -
     history.device(condition=None)
     history.session.commit()
     history.session.close()
-    assert usage.run_once(make) == usage.BATCH
-    assert 60 - usage.BATCH - 1 <= usage.run_once(make) <= 60 - usage.BATCH
-    assert usage.run_once(make) == 0
+    assert usage.run_once(make, Clock(make)) == usage.BATCH
+    assert 60 - usage.BATCH - 1 <= usage.run_once(make, Clock(make)) <= 60 - usage.BATCH
+    assert usage.run_once(make, Clock(make)) == 0
 
 
 def test_prometheus_counts_the_classes_of_sealed_hours(make: Sessions, history: Past) -> None:

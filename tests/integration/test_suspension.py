@@ -12,6 +12,7 @@ from leasing.database import now
 from leasing.errors import Conflict, Gone, OverQuota
 from leasing.model import Lease
 from leasing.settings.limits import LimitSettings
+from scheduler.clock import Clock
 from scheduler.reclaim import Reclaimer
 from scheduler.reconcile import notices
 from tests.support.cluster import LIMITS, Cluster
@@ -144,7 +145,7 @@ def test_the_time_it_has_left_waits_with_it(cluster: Cluster) -> None:
     assert resting.ends_at is None
     assert resting.ttl_seconds is not None
     assert 29 * 60 < resting.ttl_seconds <= 30 * 60
-    Reclaimer(cluster.sessions, cluster.settings).run_once()
+    Reclaimer(cluster.sessions, Clock(cluster.sessions), cluster.settings).run_once()
     resume(cluster, lease)
     cluster.plan()
     cluster.work()
@@ -180,7 +181,7 @@ def test_a_fixed_end_stays_even_as_it_was_moved_and_passes_while_it_rests(cluste
     assert (resting.until, resting.ttl_seconds, resting.ends_at) == (end + timedelta(hours=1), None, None)
     cluster.change(lease.id, lambda _, row, at: setattr(row, "until", at - timedelta(seconds=1)))
     for _ in range(2):
-        Reclaimer(cluster.sessions, cluster.settings).run_once()
+        Reclaimer(cluster.sessions, Clock(cluster.sessions), cluster.settings).run_once()
     over = cluster.lease(lease.id)
     assert (over.state, over.suspend_reason, over.ttl_seconds, over.until) == (
         "suspended",

@@ -20,6 +20,7 @@ from leasing.accounting import Condition
 from leasing.cli.app import execute
 from leasing.model import Counting, Member, Project
 from leasing.states import ProjectRole, Role
+from scheduler.clock import Clock
 from scheduler.reconcile import usage as stage
 from tests.support.api import Served, served, token
 from tests.support.cluster import Cluster
@@ -85,7 +86,8 @@ def _owned(session: sa.orm.Session, past: Past) -> None:
 
 
 def seal(world: World) -> None:
-    while stage.run_once(world.api.cluster.sessions):
+    make = world.api.cluster.sessions
+    while stage.run_once(make, Clock(make)):
         pass
 
 

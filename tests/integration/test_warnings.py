@@ -10,9 +10,11 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from leasing.model import Event, Keep, Lease, Notice, Policy
+from leasing.model import Counting, Event, Keep, Lease, Notice, Policy
 from leasing.schema.lease import RenewRequest
 from leasing.service import device_faults, leases, notices
+from scheduler.clock import Clock
+from scheduler.reconcile import usage
 from tests.support.cluster import LIMITS, Cluster
 from tests.support.warned import clock, notices_of, pass_time, quiet_since, reclaimer, silence, steps
 
@@ -251,6 +253,57 @@ def test_a_jump_of_the_clock_takes_nothing_back_for_one_step(
     moments[0] += FIRST
     steady[0] += FIRST.total_seconds()
     taker.run_once()
+    assert cluster.lease(lease.id).state == "stopping"
+
+
+def last_lived(cluster: Cluster, at: datetime) -> None:
+    """A scheduler last said then that it lives."""
+    with cluster.sessions.begin() as session:
+        session.execute(sa.update(Counting).values(looked_at=at))
+
+
+def test_a_scheduler_that_starts_with_another_clock_warns_first(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody can tell a clock that is wrong at the start from hours in which no scheduler ran."""
+    lease = cluster.run(ttl="1h")
+    usage.run_once(cluster.sessions, Clock(cluster.sessions))
+    wrong = clock(cluster) + 3 * HOUR
+    moments = [wrong]
+    monkeypatch.setattr("scheduler.reclaim.now", lambda _: moments[0])
+    reclaimer(cluster).run_once()
+    put_off = cluster.lease(lease.id)
+    assert (put_off.state, put_off.ends_at) == ("running", wrong + FIRST)
+    assert {one.deadline for one in notices_of(cluster, lease.id, "expiry")} == {wrong + FIRST}
+
+    with (
+        cluster.sessions.begin() as session
+    ):  # over once more, before the time that everybody has after a jump
+        session.execute(sa.update(Lease).values(ends_at=wrong))
+    moments[0] += 2 * MINUTE
+    last_lived(cluster, moments[0])
+    taker = reclaimer(cluster)  # one more start, to which nothing looks wrong
+    taker.run_once()
+    assert cluster.lease(lease.id).ends_at == wrong + FIRST
+
+    moments[0] = wrong - HOUR  # set back while no scheduler ran
+    with cluster.sessions.begin() as session:
+        session.execute(sa.update(Lease).values(ends_at=moments[0]))
+    reclaimer(cluster).run_once()
+    assert cluster.lease(lease.id).ends_at == moments[0] + FIRST
+    moments[0] += FIRST
+    last_lived(cluster, moments[0])
+    reclaimer(cluster).run_once()
+    assert cluster.lease(lease.id).state == "stopping"
+
+
+def test_a_scheduler_that_was_away_for_moments_takes_back_at_once(cluster: Cluster) -> None:
+    lease = cluster.run(ttl="1h")
+    usage.run_once(cluster.sessions, Clock(cluster.sessions))
+    last_lived(cluster, clock(cluster) - 30 * timedelta(seconds=1))
+    with cluster.sessions.begin() as session:
+        session.execute(sa.update(Lease).values(ends_at=clock(cluster)))
+    reclaimer(cluster).run_once()
     assert cluster.lease(lease.id).state == "stopping"
 
 

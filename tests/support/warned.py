@@ -11,6 +11,7 @@ from leasing.database import now
 from leasing.model import Lease, Notice, Run, Signal
 from leasing.service import signals
 from leasing.settings.notify import NotifySettings
+from scheduler.clock import Clock
 from scheduler.reclaim import Reclaimer
 from tests.support.cluster import Cluster
 
@@ -78,7 +79,9 @@ def steps(notices: list[Notice]) -> list[tuple[str, int, str]]:
 
 
 def reclaimer(cluster: Cluster, **settings: object) -> Reclaimer:
-    return Reclaimer(cluster.sessions, cluster.settings, NotifySettings.model_validate(settings))
+    return Reclaimer(
+        cluster.sessions, Clock(cluster.sessions), cluster.settings, NotifySettings.model_validate(settings)
+    )
 
 
 def clock(cluster: Cluster) -> datetime:
