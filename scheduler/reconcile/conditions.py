@@ -65,7 +65,9 @@ def judge(seen: Seen, now: datetime) -> tuple[Condition, datetime | None]:
 
 def look(session: Session, counting: dict[UUID, Counting], *, now: datetime) -> int:
     """Compare the devices of these nodes, whose rows are locked, with their open spans; how many changed."""
-    nodes = [one.node_id for one in counting.values() if one.looked_at is None or one.looked_at < now]
+    ahead = [one.node_id for one in counting.values() if _ahead(one, now)]
+    _forget_to_come(session, ahead, now)
+    nodes = [one.node_id for one in counting.values() if one.looked_at is None or one.looked_at < now] + ahead
     changes: list[dict[str, Any]] = []
     for seen, span in _load(session, nodes, now):
         far = counting[seen.device.node_id]
@@ -78,12 +80,26 @@ def look(session: Session, counting: dict[UUID, Counting], *, now: datetime) -> 
     return len(changes)
 
 
+def _ahead(far: Counting, now: datetime) -> bool:
+    """It was looked at by a clock that was ahead by far, and was set back."""
+    return far.looked_at is not None and far.looked_at - now > MISSED
+
+
+def _forget_to_come(session: Session, nodes: list[UUID], now: datetime) -> None:
+    """What a clock that was ahead said of their devices is yet to come."""
+    if not nodes:
+        return
+    theirs = DeviceSpan.device_id.in_(sa.select(Device.id).where(Device.node_id.in_(nodes)))
+    session.execute(sa.delete(DeviceSpan).where(theirs, DeviceSpan.since > now))
+    session.execute(sa.update(DeviceSpan).where(theirs, DeviceSpan.until > now).values(until=now))
+
+
 def _compare(seen: Seen, span: DeviceSpan | None, far: Counting, now: datetime) -> list[dict[str, Any]]:
     """The spans to open; the one that was open is closed."""
     condition, since = judge(seen, now)
     row = {"device_id": seen.device.id, "condition": condition.value, "since": now, "until": None}
     if span is None:
-        new = now - seen.device.created_at <= MISSED
+        new = now - seen.device.created_at <= MISSED and not _ahead(far, now)
         return [row | {"since": min(seen.device.created_at, now) if new else now}]
     if far.looked_at is not None and now - far.looked_at > MISSED and span.condition != Condition.ABSENT:
         span.until = max(span.since, far.looked_at)

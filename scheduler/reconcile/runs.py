@@ -32,10 +32,14 @@ RUNNING = sa.text("""
     WHERE run.node_id = :node AND run.released_at IS NULL AND lease.state = :state
 """)
 # Not with every look: nobody asks for it more closely than the hours of use do. And not while a container is awaited:
-# nobody can say that it runs.
+# nobody can say that it runs. One far ahead is of a clock that was set back: it would prove hours that are yet to come.
 COMPARED = sa.text("""
     UPDATE counting SET compared_at = :moment
-    WHERE node_id = :node AND coalesce(compared_at < CAST(:moment AS timestamptz) - interval '2 seconds', true)
+    WHERE node_id = :node AND coalesce(
+        compared_at NOT BETWEEN CAST(:moment AS timestamptz) - interval '2 seconds'
+            AND CAST(:moment AS timestamptz) + interval '2 minutes',
+        true
+    )
 """)
 
 

@@ -113,6 +113,18 @@ def test_nothing_is_written_while_a_clock_is_behind(watch: Watch) -> None:
     assert watch.spans() == [("free", 0, 105), ("cordoned", 105, None)]
 
 
+def test_what_a_clock_said_that_was_hours_ahead_is_forgotten_once_it_is_set_back(watch: Watch) -> None:
+    watch.look(10)
+    watch.look(10 + 8 * 3600)
+    watch.device.intent = NodeIntent.CORDONED
+    watch.look(20 + 8 * 3600)
+    watch.look(40)
+    assert watch.spans() == [("free", 0, 10), ("unknown", 10, 40), ("cordoned", 40, None)]
+    watch.device.intent = NodeIntent.OPEN
+    watch.look(45)
+    assert watch.spans()[2:] == [("cordoned", 40, 45), ("free", 45, None)]
+
+
 def test_cleaning_lasts_from_when_it_was_given_back_until_it_was_proven_clean(watch: Watch) -> None:
     watch.look(5)
     watch.usage.released_at = watch.at(7)

@@ -9,7 +9,9 @@ import pytest
 import sqlalchemy as sa
 
 from leasing.database import now
-from leasing.model import Lease
+from leasing.model import Counting, Lease
+from scheduler.clock import Clock
+from scheduler.reconcile import usage
 from tests.support.cluster import Cluster
 
 
@@ -39,3 +41,15 @@ def test_work_of_another_is_left_to_it(cluster: Cluster, column: str) -> None:
         session.execute(sa.update(Lease).values({column: soon}))
     cluster.work()
     assert cluster.lease(lease.id).state == "placed"
+
+
+def test_a_comparison_that_is_yet_to_come_proves_nothing(cluster: Cluster) -> None:
+    cluster.run()
+    usage.run_once(cluster.sessions, Clock(cluster.sessions))
+    with cluster.sessions.begin() as session:
+        session.execute(sa.update(Counting).values(compared_at=now(session) + timedelta(hours=1)))
+    assert cluster.compare() == 0
+    with cluster.sessions() as session:
+        compared_at = session.execute(sa.select(Counting.compared_at)).scalar_one()
+        assert compared_at is not None
+        assert compared_at <= now(session)
