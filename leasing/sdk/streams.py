@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Iterator
+from time import sleep
 from typing import Any
 
+from leasing.errors import Unavailable
 from leasing.sdk.transport import Transport, at, stranger
 
-AGAIN_SECONDS = 1.0
+AGAIN_SECONDS, AGAIN_SECONDS_AT_MOST = 1.0, 15.0
+SILENCE_SECONDS = 60.0
+"""Four times as long as the api is silent at most where events are followed."""
 
 
 def logs(transport: Transport, ref: str, *, follow: bool = False, tail: int | None = None) -> Iterator[str]:
@@ -20,21 +23,33 @@ def logs(transport: Transport, ref: str, *, follow: bool = False, tail: int | No
 
 
 def events(transport: Transport, ref: str) -> Iterator[dict[str, Any]]:
-    """All that happened to a lease and all that will, until it has ended; taken up again where the api broke off."""
-    last = ""
+    """All that happened to a lease and all that will, until it has ended.
+
+    Taken up again where it broke off, and for as long as it takes: the api is being restarted, or the network is away.
+    Raises `Unavailable` only if the api never answered.
+    """
+    last, pause, answered = "", AGAIN_SECONDS, False
     while True:
         headers = {"Accept": "text/event-stream"} | ({"Last-Event-ID": last} if last else {})
-        with transport.stream(at("leases", ref, "events"), headers=headers) as answer:
-            if answer.status_code == 204:
-                return
-            for line in answer.iter_lines():
-                if line.startswith("data: "):
-                    event = _event(transport, line.removeprefix("data: "))
-                    last = str(event["id"])
-                    yield event
-                    if event["kind"] == "lease.ended":
-                        return
-        time.sleep(AGAIN_SECONDS)  # the api ended the stream, not the lease: it is being restarted
+        try:
+            with transport.stream(
+                at("leases", ref, "events"), headers=headers, silence=SILENCE_SECONDS
+            ) as answer:
+                pause, answered = AGAIN_SECONDS, True
+                if answer.status_code == 204:
+                    return
+                for line in answer.iter_lines():
+                    if line.startswith("data: "):
+                        event = _event(transport, line.removeprefix("data: "))
+                        last = str(event["id"])
+                        yield event
+                        if event["kind"] == "lease.ended":
+                            return
+        except Unavailable:
+            if not answered:
+                raise
+        sleep(pause)
+        pause = min(2 * pause, AGAIN_SECONDS_AT_MOST)
 
 
 def _event(transport: Transport, text: str) -> dict[str, Any]:

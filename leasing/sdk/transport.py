@@ -14,6 +14,7 @@ from urllib.parse import quote, urlsplit
 import httpx
 
 from leasing import __version__, errors
+from leasing.keepalive import keep_alive
 from leasing.sdk.credentials import Credentials
 
 ERRNO = re.compile(r"\[Errno -?\d+\] ")
@@ -89,12 +90,17 @@ class Transport:
         return made
 
     @contextmanager
-    def stream(self, path: str, **arguments: Any) -> Iterator[httpx.Response]:
-        """An answer that goes on; no time-out while it is silent."""
-        with (
-            self._reaching(),
-            self.http.stream("GET", path, timeout=httpx.Timeout(None, connect=5.0), **arguments) as answer,
-        ):
+    def stream(
+        self, path: str, *, silence: float | None = None, **arguments: Any
+    ) -> Iterator[httpx.Response]:
+        """An answer that goes on. `Unavailable` once it is silent for `silence` seconds.
+
+        Without those it may be silent for as long as the server's machine is there.
+        """
+        patience = httpx.Timeout(None, connect=5.0, read=silence)
+        with self._reaching(), self.http.stream("GET", path, timeout=patience, **arguments) as answer:
+            # on what came about, not in a transport of our own: with one, httpx looks for no proxy in the environment
+            keep_alive(answer.extensions["network_stream"].get_extra_info("socket"))
             if not answer.is_success:
                 answer.read()
             raise_for(answer)
