@@ -79,10 +79,14 @@ class Served:
 
 @contextmanager
 def served(
-    cluster: Cluster, folder: Path, *, prepare: Callable[[FastAPI], None] = lambda _: None
+    cluster: Cluster,
+    folder: Path,
+    *,
+    prepare: Callable[[FastAPI], None] = lambda _: None,
+    listen: str = "127.0.0.1",
 ) -> Iterator[Served]:
     """`prepare` adds to the application before it starts: `web.mount`, for the pages."""
-    settings = CoreSettings(state_dir=folder, port=free_port())
+    settings = CoreSettings(state_dir=folder, listen=listen, port=free_port())
     app = application(cluster, settings)
     prepare(app)
     stopping = threading.Event()
