@@ -65,6 +65,8 @@ class Caller(asyncio.Protocol):
         self._lingering = 0
         self._unsent = 0
         self._fronted = desk.fronted
+        self.full = False
+        """It takes no more for now. Said to a call once, when that begins (`FromCaller.full`)."""
         self.peer = b""
         self.deadline = NEVER
 
@@ -117,7 +119,8 @@ class Caller(asyncio.Protocol):
         if not (keep and whole and request is not None and request.keep):
             self._end(gently=not whole or bool(self._buffer))
             return
-        self.deadline = self.loop.time() + self._desk.settings.keep_seconds
+        settings = self._desk.settings
+        self.deadline = self.loop.time() + (settings.idle_seconds if self.full else settings.keep_seconds)
         if not self._advancing:
             self._advance()
 
@@ -204,8 +207,8 @@ class Caller(asyncio.Protocol):
         if self._tunnel and self._call is not None and not self._desk.secure:
             self._call.through_ended()
             return True
-        call = self._call
-        if call is None or self._request is None or self._ending or self._desk.secure:
+        waits = self._call is not None or (self.full and self._buffer)
+        if not waits or self._ending or self._desk.secure:
             return False
         if not self._body.done and not self._buffer:
             return False  # the rest of the body never comes
@@ -221,12 +224,17 @@ class Caller(asyncio.Protocol):
             call.lost()
 
     def pause_writing(self) -> None:
+        self.full = True
         if self._call is not None:
             self._call.full()
 
     def resume_writing(self) -> None:
+        self.full = False
         if self._call is not None:
             self._call.drained()
+        elif not (self._ending or self._advancing):
+            self.deadline = self.loop.time() + self._desk.settings.keep_seconds
+            self._advance()
 
     # reading requests
 
@@ -235,16 +243,18 @@ class Caller(asyncio.Protocol):
         self._advancing = True
         try:
             while not self._ending:
-                if self._call is None and (not (self._buffer or self._half) or not self._next()):
-                    break
                 if self._call is None:
-                    continue
-                if not self._passing or not self._pass():
+                    # whoever does not take the last answer has no other one made
+                    if self.full or not (self._buffer or self._half) or not self._next():
+                        break
+                elif not self._passing or not self._pass():
                     break
         finally:
             self._advancing = False
         if len(self._buffer) > AHEAD and not self._ending:
             self._pause()
+        elif self._paused:
+            self._resume()
 
     def _next(self) -> bool:
         """Read the next request's head and have it decided. False: there is none yet."""
@@ -320,9 +330,8 @@ class Caller(asyncio.Protocol):
         if gently and not self.transport.is_closing():
             self._lingering = LINGER_BYTES
             self._resume()
-            shuts = (
-                self.transport.can_write_eof()
-            )  # TLS has no half-closed side: its caller waits for the end
+            # TLS has no half-closed side: its caller waits for the end
+            shuts = self.transport.can_write_eof()
             self.deadline = now + (LINGER_SECONDS if shuts else LINGER_TLS_SECONDS)
             if shuts:
                 self.transport.write_eof()
@@ -336,7 +345,7 @@ class Caller(asyncio.Protocol):
         self.deadline = NEVER
         if self._call is not None:
             self._call.overdue()
-        elif self._buffer and not self._ending:
+        elif self._buffer and not (self._ending or self.full):
             seconds = self._desk.settings.header_seconds
             self.refuse(
                 Problem(

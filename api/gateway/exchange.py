@@ -101,6 +101,8 @@ class Exchange:
         asked = self.asked
         self._up = up
         up.begin(self, asked.request.method)
+        if self._caller.full:
+            up.hold()
         up.write(self._head)
         if asked.gathered:
             up.write(chunk(asked.gathered) if asked.request.chunked and not asked.whole else asked.gathered)

@@ -52,6 +52,8 @@ class Tunnel:
         self._live.add(self)
         self._caller.carried_by(self)
         self._up.handed_to(self)
+        if self._caller.full:
+            self._up.hold()
         self._moved()
         self._caller.tunnel()
         if not self._over:
