@@ -12,7 +12,10 @@ from uuid import uuid4
 
 import pytest
 
-from api.gateway.callers import AHEAD
+from api.gateway import cache as cached
+from api.gateway.callers import AHEAD, HIGH_WATER
+from api.gateway.traffic import Counters
+from leasing.settings.gateway import GatewaySettings
 from tests.support.planes import TOKEN, Open, head, opened, rest, scripted
 from tests.support.stack import free_port, until
 
@@ -113,3 +116,69 @@ def test_a_connection_is_read_on_after_much_was_refused_on_it(path: str, code: i
         many = AHEAD // len(get(path)) * 2
         with held_up(gate, goes_on, get(path) * many) as (plain, reader):
             assert [next_answer(reader)[0] for _ in range(many + 1)] == [200] + [code] * many
+
+
+UPGRADE = (
+    b"GET /l/app/ws HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n" + AUTH + b"\r\n"
+)
+EXPECT = (
+    b"POST /l/app/flood HTTP/1.1\r\nContent-Type: application/json\r\nExpect: 100-continue\r\n"
+    b"Content-Length: 2\r\n" + AUTH + b"\r\n{}"
+)
+FLOOD = 16_000_000
+
+
+@pytest.mark.parametrize("last", [UPGRADE, EXPECT], ids=["tunnel", "gathered"])
+def test_a_word_of_the_gateway_s_own_may_be_what_fills_a_caller(last: bytes) -> None:
+    """What follows on that word, a tunnel or an answer, is held up as what comes after any other."""
+
+    def filling(plain: socket.socket) -> None:
+        while asked := head(plain):
+            path = asked.split(b" ")[1][1:]
+            if path.isdigit():
+                plain.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %b\r\n\r\n" % path + b"x" * int(path))
+                continue
+            if path == b"ws":
+                plain.sendall(
+                    b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+                    b"Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n"
+                )
+            else:
+                plain.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % FLOOD)
+            plain.sendall(b"x" * FLOOD)
+
+    cache = cached.opened(GatewaySettings(), Counters())
+    with (
+        scripted(filling) as application,
+        opened(application.port, cache=cache) as gate,
+        gate.connect() as plain,
+        plain.makefile("rb") as reader,
+    ):
+        until(lambda: gate.plane._callers, every=0.01, what="the caller")
+        [caller] = gate.plane._callers
+        sizes: list[int] = []
+
+        def waiting() -> int:
+            return caller.transport.get_write_buffer_size()
+
+        def fill(size: int) -> None:
+            sizes.append(size)
+            plain.sendall(get(f"/l/app/{size}"))
+            until(lambda: gate.count.bytes_out == sum(sizes) and not len(gate.plane.live), every=0.001)
+
+        while waiting() < HIGH_WATER // 4:
+            fill(32_000)
+        fill(HIGH_WATER - waiting() - len(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n") - 20)
+        gate.limit(cache_seconds=60)
+        plain.sendall(last)
+        until(lambda: caller.full, every=0.01, what="the word that is too much")
+        with gate.connect() as other, other.makefile("rb") as others:
+            for _ in range(100):
+                other.sendall(get("/l/app/1"))
+                assert next_answer(others)[0] == 200
+        assert waiting() < 4 * HIGH_WATER, "it flowed although nobody took it"
+        assert [len(next_answer(reader)[1]) for _ in sizes] == sizes
+        assert next_answer(reader)[0] == (101 if last is UPGRADE else 100)
+        came = reader.read(FLOOD) if last is UPGRADE else next_answer(reader)[1]
+        assert len(came) == FLOOD
