@@ -240,6 +240,16 @@ def test_what_a_kill_left_half_made_is_gone_on_from_or_removed(hard: Bench, left
     assert list(FOLDER.glob(f"{volume}*")) == []
 
 
+def test_a_damaged_file_system_keeps_nobody_from_knowing_how_full_theirs_is(hard: Bench) -> None:
+    damaged, sound = name_of(hard), name_of(hard, "00000000000b")
+    for volume in (damaged, sound):
+        hard.driver.ensure_volume(volume, installation=hard.installation, size_bytes=16 * MIB)
+    restart_machine(hard)
+    with (FOLDER / f"{damaged}.ext4").open("r+b") as file:
+        file.write(bytes(MIB))
+    assert set(hard.driver.volume_sizes([damaged, sound])) == {sound}
+
+
 def test_files_that_are_gone_are_not_made_anew(hard: Bench) -> None:
     volume = name_of(hard)
     hard.driver.ensure_volume(volume, installation=hard.installation, size_bytes=16 * MIB)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import logging
 import os
 import subprocess
 import tarfile
@@ -21,8 +22,9 @@ from leasing.drivers.docker.connection import Connection
 from leasing.drivers.docker.images import inspect
 from leasing.drivers.docker.loops import LINKS, Loops
 from leasing.drivers.protocol import BUILDER, LABEL_INSTALLATION, LABEL_ROLE
-from leasing.errors import DriverError, FilesGone, VolumeGone
+from leasing.errors import DriverError, EngineDown, FilesGone, VolumeGone
 
+log = logging.getLogger(__name__)
 GONE = "The volume {} with the workspace's files is not on its node any more."
 GONE_HINT = "Is its disk not mounted? Then mount it and ask again. To begin anew: lease workspace rm NAME."
 EMPTY = "leasing-helper:empty"
@@ -98,17 +100,20 @@ class Volumes:
     def volume_sizes(self, names: Sequence[str]) -> dict[str, int]:
         with self._connection.call() as client:
             _, local = self._means(client)
-            if not self._connection.address.startswith("unix://") or os.geteuid() != 0:
-                return self._as_engine_says(names)
-            sizes = {}
-            for name in names:
-                found = _find(client, name)
-                size = local.used_bytes(name) if local is not None else None
-                if size is None and found is not None:
-                    size = _measured(Path(found["Mountpoint"]))
-                if size is not None:
-                    sizes[name] = size
-            return sizes
+        if not self._connection.address.startswith("unix://") or os.geteuid() != 0:
+            return self._as_engine_says(names)
+        sizes = {}
+        for name in names:
+            try:
+                size = self._size(name, local)
+            except EngineDown:
+                raise
+            except (DriverError, OSError) as error:  # of a damaged one; the others are known all the same
+                log.warning("not measured volume=%s error=%s", name, error)
+                continue
+            if size is not None:
+                sizes[name] = size
+        return sizes
 
     def archive(self, volume: str, *, name: str, installation: str) -> Archive:
         with self._connection.call() as client:
@@ -136,6 +141,14 @@ class Volumes:
             self.disk_quota(client, client.info())
         assert self._quota is not None
         return self._quota
+
+    def _size(self, name: str, local: Loops | None) -> int | None:
+        with self._connection.call() as client:
+            found = _find(client, name)
+        size = local.used_bytes(name) if local is not None else None
+        if size is None and found is not None:
+            size = _measured(Path(found["Mountpoint"]))
+        return size
 
     def _as_engine_says(self, names: Sequence[str]) -> dict[str, int]:
         """It walks through all that it has, so this is not asked often."""
