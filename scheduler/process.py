@@ -14,8 +14,8 @@ import sqlalchemy as sa
 from apscheduler.schedulers.background import BackgroundScheduler
 
 from leasing.database import EVENTS, Listener, Sessions, create_engine, now, sessions
-from leasing.drivers.protocol import Engine
-from leasing.errors import EngineDown
+from leasing.drivers.protocol import Engine, Lifecycle
+from leasing.errors import DriverError
 from leasing.model import IdempotencyKey
 from leasing.service import activity, installation, parts, people
 from leasing.service.contacts import HINTS as CONTACTS
@@ -287,31 +287,31 @@ class Scheduler:
                     follower.ended(),
                     missing_seconds=self._settings.missing_seconds,
                 )
-            except EngineDown as error:
-                log.info("not compared node=%s error=%s", node_id, error)
+            except DriverError as error:
+                log.warning("not compared node=%s error=%s", node_id, error)
 
-    def _keep_ready(self) -> None:
+    def _on_each(self, failed: str, act: Callable[[Lifecycle, UUID, Engine], object]) -> None:
+        """On each node that answered; one that fails now keeps no other waiting, and has its turn in the next pass."""
         for node_id, facts in list(self._answered.items()):
             try:
-                self._keeper.run_once(self._fleet.engine(node_id), node_id, facts)
-            except EngineDown as error:
-                log.info("nothing kept ready node=%s error=%s", node_id, error)
+                act(self._fleet.engine(node_id), node_id, facts)
+            except DriverError as error:
+                log.warning("%s node=%s error=%s", failed, node_id, error)
+
+    def _keep_ready(self) -> None:
+        self._on_each("nothing kept ready", self._keeper.run_once)
 
     def _sweep(self) -> None:
-        for node_id in list(self._answered):
-            try:
-                engine = self._fleet.engine(node_id)
-                kept.run_once(self._sessions, engine, node_id, self._installation)
-                self._orphans.run_once(engine, node_id)
-            except EngineDown as error:
-                log.info("not swept node=%s error=%s", node_id, error)
+        def sweep(engine: Lifecycle, node_id: UUID, _facts: Engine) -> None:
+            kept.run_once(self._sessions, engine, node_id, self._installation)
+            self._orphans.run_once(engine, node_id)
+
+        self._on_each("not swept", sweep)
 
     def _keep_workspaces(self) -> None:
-        for node_id in list(self._answered):
-            try:
-                self._workspaces.run_once(self._fleet.engine(node_id), node_id)
-            except EngineDown as error:
-                log.info("workspaces not seen to node=%s error=%s", node_id, error)
+        self._on_each(
+            "workspaces not seen to", lambda engine, node_id, _: self._workspaces.run_once(engine, node_id)
+        )
 
     def _tell(self) -> None:
         notices.run_once(self._sessions, self._fleet, self._installation)
@@ -329,14 +329,12 @@ class Scheduler:
         memory.run_once(self._sessions, self._memory)
 
     def _flatten(self) -> None:
-        for node_id, facts in list(self._answered.items()):
-            try:
-                engine = self._fleet.engine(node_id)
-                flattening.run_once(
-                    self._sessions, engine, facts, node_id, self._installation, self._settings
-                )
-            except EngineDown as error:
-                log.info("kept files not looked at node=%s error=%s", node_id, error)
+        self._on_each(
+            "kept files not looked at",
+            lambda engine, node_id, facts: flattening.run_once(
+                self._sessions, engine, facts, node_id, self._installation, self._settings
+            ),
+        )
 
     def _drain(self) -> None:
         drains.run_once(self._sessions)
@@ -346,12 +344,15 @@ class Scheduler:
             parts.join(session, ROLE, self._part)
 
     def _make_room(self) -> None:
-        for node_id, facts in list(self._answered.items()):
-            images.run_once(self._sessions, self._fleet.engine(node_id), facts, node_id, self._settings)
+        self._on_each(
+            "no room made",
+            lambda engine, node_id, facts: images.run_once(
+                self._sessions, engine, facts, node_id, self._settings
+            ),
+        )
 
     def _bring_tools(self) -> None:
-        for node_id in list(self._answered):
-            tools.run_once(self._fleet.engine(node_id), node_id)
+        self._on_each("no tools brought", lambda engine, node_id, _: tools.run_once(engine, node_id))
 
     def _prune(self) -> None:
         with self._sessions.begin() as session:

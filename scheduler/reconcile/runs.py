@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 from leasing import names
 from leasing.database import Sessions, now
 from leasing.drivers.protocol import Container
+from leasing.errors import DriverError, EngineDown
 from leasing.model import Lease, Run
 from leasing.service import closing, events, transitions
 from leasing.states import Cause, Goal, LeaseState
@@ -31,8 +32,9 @@ RUNNING = sa.text("""
     LEFT JOIN warm ON warm.id = run.warm_id AND warm.role = 'sandbox'
     WHERE run.node_id = :node AND run.released_at IS NULL AND lease.state = :state
 """)
-# Not with every look: nobody asks for it more closely than the hours of use do. And not while a container is awaited:
-# nobody can say that it runs. One far ahead is of a clock that was set back: it would prove hours that are yet to come.
+# Not with every look: nobody asks for it more closely than the hours of use do. And not while a container is awaited or
+# cannot be looked at: nobody can say that it runs. One far ahead is of a clock that was set back: it would prove hours
+# that are yet to come.
 COMPARED = sa.text("""
     UPDATE counting SET compared_at = :moment
     WHERE node_id = :node AND coalesce(
@@ -67,8 +69,9 @@ def run_once(
     *,
     missing_seconds: float,
 ) -> int:
-    """Compare one node's runs with its engine; how many leases changed. Raises `EngineDown`.
+    """Compare one node's runs with its engine; how many leases changed. Raises `DriverError`.
 
+    A container that the engine cannot look at, as after damage to its files, is left as it is, and no other with it.
     What is missing is lost once it has been so for `missing_seconds` since its engine's start. `ended` are ids of
     containers to look at one by one: an engine tells of a death before its listing shows it.
     """
@@ -79,13 +82,20 @@ def run_once(
     listed = engine.containers(installation)
     states = {container.name: container.state for container in listed if container.id not in ended}
     epoch = engine.epoch()
-    changed, awaited = 0, False
+    changed, unsure = 0, False
     for run in runs:
         both = {run.container, run.sandbox or run.container}
         if run.epoch == epoch and not run.missing and all(states.get(name) == "running" for name in both):
             continue
-        found = engine.inspect(run.container)
-        joined = engine.inspect(run.sandbox) if run.sandbox is not None else found
+        try:
+            found = engine.inspect(run.container)
+            joined = engine.inspect(run.sandbox) if run.sandbox is not None else found
+        except EngineDown:
+            raise
+        except DriverError as error:
+            log.warning("container not looked at lease=%s error=%s", run.lease_id, error)
+            unsure = True
+            continue
         # Asked after the container was seen, over a fresh connection: an engine that goes down closes its door before
         # it stops its containers, so an answer under the old epoch proves that the death was the container's own.
         seen = _seen(found, joined, engine.probe().epoch)
@@ -93,9 +103,9 @@ def run_once(
             until = patience.until(sessions, node_id, seen.epoch, missing_seconds)
             seen = replace(seen, awaited_until=until)
         outcome = fate.of(seen, run.epoch)
-        awaited = awaited or outcome.fate is Fate.AWAIT
+        unsure = unsure or outcome.fate is Fate.AWAIT
         changed += _apply(sessions, run, found, seen, outcome)
-    if not awaited:
+    if not unsure:
         with sessions.begin() as session:
             session.execute(COMPARED, {"node": node_id, "moment": moment})
     return changed
