@@ -14,15 +14,18 @@ from images import tools
 from leasing import names
 from leasing.drivers.protocol import Lifecycle
 from leasing.drivers.spec import LeaseFacts
+from leasing.errors import EngineDown
 from leasing.states import Goal, LeaseState, WarmRole
+from scheduler.away import AWAY, SAID
 from scheduler.claims import Claim
+from scheduler.fleet import Fleet
 
-JOBS = sa.text("""
+JOBS = sa.text(f"""
     SELECT lease.id AS lease_id, lease.state, lease.goal, lease.name, lease.image, lease.command, lease.env,
         lease.on_suspend, lease.shm_bytes, lease.workspace_id, lease.workspace_read_only, lease.attempts,
         lease.kept_node_id, lease.kept_container, lease.kept_image,
         users.name AS owner, run.id AS run_id, run.generation, run.stop_first, run.cpus_millis, run.memory_bytes,
-        node.id AS node_id, node.driver, node.address, run.started_at IS NOT NULL AS ran,
+        node.id AS node_id, node.driver, node.address, {AWAY} AS away, run.started_at IS NOT NULL AS ran,
         run.image_id AS ran_image,
         node.sampler ->> 'nvml_driver_version' AS driver_version,
         warm.id AS warm_id, warm.role AS warm_role, warm.container_id AS warm_container, warm.image_id AS warm_image,
@@ -41,7 +44,7 @@ JOBS = sa.text("""
     JOIN node ON node.id = run.node_id
     LEFT JOIN warm ON warm.id = run.warm_id
     WHERE lease.id = ANY (CAST(:ids AS uuid[]))
-""")
+""")  # noqa: S608 - of a condition that names no value
 
 
 @dataclass(frozen=True)
@@ -75,6 +78,8 @@ class Job:
     run_id: UUID
     node: tuple[UUID, str, str]
     """Id, driver and address."""
+    away: bool
+    """Whether that node is known not to answer."""
     facts: LeaseFacts
     attempts: int
     stops: bool
@@ -112,6 +117,12 @@ class Job:
         """What the files of the run before are called, for this one to be made from."""
         return names.kept_image(self.facts.installation, self.claim.lease_id, self.facts.generation)
 
+    def engine(self, fleet: Fleet) -> Lifecycle:
+        """Where its container is or will be. Raises `EngineDown` at once where that would only be waited for."""
+        if self.away:
+            raise EngineDown(f"{SAID[0].upper()}{SAID[1:]}.")
+        return fleet.connected(*self.node)
+
     def clear(self, engine: Lifecycle) -> None:
         """Nothing that this run has on its engine stays, a workspace excepted. Idempotent."""
         engine.remove(self.container, network=None)
@@ -139,6 +150,7 @@ def _job(claim: Claim, row: sa.Row[Any], installation: str) -> Job:
         claim=claim,
         run_id=row.run_id,
         node=(row.node_id, row.driver, row.address),
+        away=row.away,
         facts=LeaseFacts(
             lease_id=claim.lease_id,
             name=row.name,

@@ -91,7 +91,7 @@ class Starter:
             self._fail(job, error)
 
     def _start(self, job: Job) -> None:
-        engine = self.fleet.connected(*job.node)
+        engine = job.engine(self.fleet)
         ready.make_way(engine, job)
         try:
             self._made(job, engine)

@@ -79,7 +79,7 @@ class Stopper:
     def stop(self, job: Job) -> None:
         """End or suspend the lease. Idempotent: whatever is gone already is done."""
         try:
-            engine = self.fleet.connected(*job.node)
+            engine = job.engine(self.fleet)
             found = engine.inspect(job.container)
             last_log, keeps = "", FILES
             if found is not None:

@@ -19,6 +19,7 @@ from leasing.service import contacts, links, notices
 from leasing.service.links import Link
 from leasing.settings.notify import NotifySettings
 from leasing.states import Channel, NoticeKind
+from scheduler.away import SAID
 from scheduler.delivery import words
 from scheduler.delivery.letter import Letter, mail_address, mail_host
 from scheduler.delivery.post import deliver
@@ -44,6 +45,8 @@ class Errand:
     contact: Contact | None
     place: tuple[int, UUID, str, str] | None
     """Of the open run: generation, and the node's id, driver and address."""
+    away: bool
+    """Whether that node is known not to answer."""
 
 
 @dataclass(frozen=True)
@@ -97,6 +100,8 @@ class Postman:
     def _shell(self, errand: Errand) -> str:
         if errand.place is None:
             return "it has no container now"
+        if errand.away:
+            return SAID
         generation, node_id, driver, address = errand.place
         notice, lease = errand.notice, errand.lease
         engine = self._fleet.connected(node_id, driver, address)

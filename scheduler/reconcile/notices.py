@@ -15,10 +15,11 @@ from leasing.drivers.spec import INFO
 from leasing.errors import DriverError
 from leasing.service.notices import said
 from leasing.states import LeaseState
+from scheduler.away import AWAY
 from scheduler.fleet import Fleet
 
 log = logging.getLogger(__name__)
-DUE = sa.text("""
+DUE = sa.text(f"""
     SELECT lease.id, lease.name, ends_at, warned.deadline, warned.message,
         generation, node.id, driver, node.address
     FROM lease JOIN run ON run.lease_id = lease.id AND run.released_at IS NULL JOIN node ON node.id = run.node_id
@@ -29,9 +30,9 @@ DUE = sa.text("""
             CASE kind WHEN 'idle' THEN reclaim_at WHEN 'expiry' THEN ends_at END)) <= 60
         ORDER BY deadline, step_seconds LIMIT 1
     ) AS warned ON true
-    WHERE lease.state = :state AND (CAST(:only AS uuid) IS NULL OR lease.id = :only)
+    WHERE lease.state = :state AND NOT {AWAY} AND (CAST(:only AS uuid) IS NULL OR lease.id = :only)
         AND (told_ends_at IS DISTINCT FROM ends_at OR told_reclaim_at IS DISTINCT FROM warned.deadline)
-""")
+""")  # noqa: S608 - of a condition that names no value
 TOLD = sa.text("UPDATE lease SET told_ends_at = :ends_at, told_reclaim_at = :reclaim_at WHERE id = :lease")
 
 

@@ -18,6 +18,7 @@ from leasing.model import Contact, Lease, Node, Notice, Run, User
 from leasing.service import events, notices
 from leasing.settings.notify import NotifySettings
 from leasing.states import Channel
+from scheduler.away import AWAY
 from scheduler.delivery.post import START_SECONDS
 from scheduler.delivery.postman import Errand, Postman
 
@@ -153,7 +154,10 @@ class Outbox:
 
 def _rows(session: Session, ids: Sequence[UUID]) -> Sequence[Any]:
     return session.execute(
-        sa.select(Notice, Lease, User.name, Contact, Run.generation, Node.id, Node.driver, Node.address)
+        sa.select(
+            Notice, Lease, User.name, Contact, sa.literal_column(AWAY),
+            Run.generation, Node.id, Node.driver, Node.address,
+        )
         .join(Lease, Lease.id == Notice.lease_id)
         .join(User, User.id == Lease.owner_id)
         .outerjoin(Contact, sa.and_(Contact.user_id == Lease.owner_id, Contact.channel == Notice.channel))
@@ -161,11 +165,13 @@ def _rows(session: Session, ids: Sequence[UUID]) -> Sequence[Any]:
         .outerjoin(Node, Node.id == Run.node_id)
         .where(Notice.id.in_(ids))
         .execution_options(populate_existing=True)
-    ).all()
+    ).all()  # fmt: skip
 
 
 def _errand(row: Any) -> Errand:
-    notice, lease, owner, contact, generation, *node = row
+    notice, lease, owner, contact, away, generation, *node = row
     channel = Channel(notice.channel)
     place = (generation, *node) if generation is not None else None
-    return Errand(notice=notice, lease=lease, owner=owner, channel=channel, contact=contact, place=place)
+    return Errand(
+        notice=notice, lease=lease, owner=owner, channel=channel, contact=contact, place=place, away=away
+    )

@@ -14,9 +14,9 @@ from leasing.model import Counting, Lease, Run
 from leasing.settings.docker import DockerSettings
 from leasing.settings.scheduler import SchedulerSettings
 from scheduler.process import Scheduler
-from scheduler.reconcile import usage
+from scheduler.reconcile import nodes, usage
 from tests.integration.test_lost_nodes import second
-from tests.support.absent import with_failing
+from tests.support.absent import falls_silent, with_failing
 from tests.support.cluster import Cluster
 from tests.support.stack import until
 
@@ -32,6 +32,30 @@ def compared_at(cluster: Cluster) -> datetime:
         found = session.execute(sa.select(Counting.compared_at)).scalar_one()
     assert found is not None
     return found
+
+
+def test_an_engine_that_is_known_to_be_away_is_asked_for_no_start_and_no_stop(cluster: Cluster) -> None:
+    """It would keep a worker waiting for two minutes each time, until there is none for anybody else."""
+    cluster, driver = with_failing(cluster)
+    released, waiting = cluster.run(), cluster.ask()
+    cluster.plan()
+    cluster.release(released.id)
+    falls_silent(cluster, driver)
+    for _ in range(cluster.settings.start_attempts + 1):
+        with cluster.sessions.begin() as session:
+            session.execute(sa.update(Lease).values(retry_at=None))
+        cluster.work()
+    assert driver.asked == 0
+    for lease, state in ((released, "stopping"), (waiting, "starting")):
+        waits = cluster.lease(lease.id)
+        assert (waits.state, waits.attempts, waits.claim_token) == (state, 0, None)
+        assert waits.progress == "will be tried again: Its node does not answer."
+    driver.knobs.down = False
+    nodes.run_once(cluster.sessions, cluster.fleet)
+    with cluster.sessions.begin() as session:
+        session.execute(sa.update(Lease).values(retry_at=None))
+    cluster.work()
+    assert [cluster.lease(lease.id).state for lease in (released, waiting)] == ["ended", "running"]
 
 
 def test_a_container_that_cannot_be_looked_at_keeps_no_other_waiting(cluster: Cluster) -> None:

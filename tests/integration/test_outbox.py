@@ -27,7 +27,9 @@ from leasing.states import Channel
 from scheduler.delivery.letter import Letter
 from scheduler.delivery.post import deliver
 from scheduler.delivery.postman import Keys, Postman
+from scheduler.reconcile import nodes, notices
 from scheduler.reconcile.outbox import Outbox
+from tests.support.absent import falls_silent, with_failing
 from tests.support.cluster import Cluster, user
 from tests.support.receiving import Mailbox, Receiver, http_receiver, mail_server
 from tests.support.warned import clock, notices_of, quiet_since, reclaimer
@@ -159,6 +161,26 @@ def test_what_fails_is_tried_ever_later_with_the_same_id_and_given_up_aloud(
         event = session.execute(sa.select(Event).where(Event.kind == "lease.unwarned")).scalar_one()
         assert "mail was given up after 2 tries" in event.message
         assert session.execute(sa.select(Contact.error)).scalar_one() != ""
+
+
+def test_an_engine_that_is_known_to_be_away_keeps_no_warning_waiting(cluster: Cluster) -> None:
+    cluster, driver = with_failing(cluster)
+    sent: list[Letter] = []
+    settings = NotifySettings(webhook_url="http://hooks.test/x")
+    lease = warned(cluster, settings)
+    falls_silent(cluster, driver)
+    outbox(cluster, settings, taking(sent)).run_once()
+    notices.run_once(cluster.sessions, cluster.fleet, cluster.installation)
+    assert driver.asked == 0
+    assert len(sent) == 1
+    shell = by_channel(cluster, lease)["shell"]
+    assert (shell.delivered_at, shell.error) == (None, "its node does not answer")
+    driver.knobs.down = False
+    nodes.run_once(cluster.sessions, cluster.fleet)
+    due_again(cluster)
+    outbox(cluster, settings, taking(sent)).run_once()
+    assert by_channel(cluster, lease)["shell"].delivered_at is not None
+    assert driver.file(cluster.container(lease.id), "/run/lease/info.json") is not None
 
 
 def test_a_deadline_that_moved_is_told_nobody(cluster: Cluster) -> None:
