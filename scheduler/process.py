@@ -38,6 +38,7 @@ from scheduler.reconcile import (
     bookings,
     drains,
     flattening,
+    found,
     images,
     kept,
     memory,
@@ -124,7 +125,9 @@ class Scheduler:
         postman = Postman(self._sessions, self._fleet, self._installation, told_how, url=pages, keys=keys)
         self._outbox = Outbox(self._sessions, postman, told_how)
         self._keeps = Keeps(self._sessions, self._fleet, self._installation)
-        self._orphans = Orphans(self._sessions, self._installation, settings.orphan_grace_seconds)
+        self._orphans = Orphans(
+            self._sessions, self._installation, settings.orphan_grace_seconds, settings.lost_keep_days
+        )
         self._lost_devices = LostDevices(
             self._sessions, self._fleet, self._installation, grace_seconds=settings.device_lost_seconds
         )
@@ -302,8 +305,12 @@ class Scheduler:
         self._on_each("nothing kept ready", self._keeper.run_once)
 
     def _sweep(self) -> None:
+        keep, grace = self._settings.lost_keep_days, self._settings.stop_grace_seconds
+
         def sweep(engine: Lifecycle, node_id: UUID, _facts: Engine) -> None:
-            kept.run_once(self._sessions, engine, node_id, self._installation)
+            where = self._sessions, engine, node_id, self._installation
+            found.run_once(*where, keep_days=keep, grace_seconds=grace)
+            kept.run_once(*where, lost_keep_days=keep)
             self._orphans.run_once(engine, node_id)
 
         self._on_each("not swept", sweep)

@@ -219,11 +219,13 @@ class Starter:
             run = session.get(Run, job.run_id)
             over = run is None or run.released_at is not None
             lease = session.get(Lease, job.claim.lease_id)
-            keeps = lease is not None and lease.kept_container == job.container
+            keeps = lease is not None and (
+                lease.kept_container == job.container or (job.ran and lease.reason == EndReason.LOST)
+            )
         if over:
             try:
                 engine = self.fleet.connected(*job.node)
-                if keeps:  # it was suspended meanwhile: what was started here has its files
+                if keeps:  # it was suspended or given up meanwhile: what was started here has its files
                     engine.stop(job.container, grace_seconds=self.settings.stop_grace_seconds)
                     job.clear_network(engine)
                 else:

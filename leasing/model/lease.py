@@ -42,6 +42,7 @@ class Lease(Base):
         Index("ix_lease_work", "state", postgresql_where=text("state IN ('placed', 'starting', 'stopping')")),
         Index("ix_lease_deadline", "ends_at", postgresql_where=text("state <> 'ended'")),
         Index("ix_lease_ended", "ended_at", postgresql_where=text("state = 'ended'")),
+        Index("ix_lease_lost", "ended_at", postgresql_where=text("reason = 'lost'")),
         Index("ix_lease_owner_id", "owner_id", "created_at"),
         Index("ix_lease_project_id", "project_id", "created_at"),
     )

@@ -55,6 +55,12 @@ class SchedulerSettings(BaseSettings):
         description="What is missing on an engine that was started anew, as while its disk is not mounted, is taken "
         "for gone after so long.",
     )
+    lost_keep_days: float = Field(
+        default=7.0,
+        ge=0,
+        description="A container that is found again after its lease ended as lost, as once its disk is mounted, is "
+        "stopped and kept so long from that end, for its files.",
+    )
     image_keep_hours: float = Field(
         default=72.0,
         ge=0,

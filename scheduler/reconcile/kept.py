@@ -1,4 +1,7 @@
-"""Stage: what was kept for leases to go on with goes once it has served, or once its lease has ended."""
+"""Stage: what was kept for leases to go on with goes once it has served, or once its lease has ended.
+
+Of a lease that ended as lost it may be found again, and waits for its retention before: see `found`.
+"""
 
 from __future__ import annotations
 
@@ -13,21 +16,25 @@ from leasing.drivers.protocol import Image, Lifecycle
 from leasing.errors import DriverError, EngineDown
 from leasing.model import Lease, Run
 from leasing.states import LeaseState
+from scheduler.reconcile import found
 
 log = logging.getLogger(__name__)
 
 
-def run_once(sessions: Sessions, engine: Lifecycle, node_id: UUID, installation: str) -> list[str]:
+def run_once(
+    sessions: Sessions, engine: Lifecycle, node_id: UUID, installation: str, *, lost_keep_days: float
+) -> list[str]:
     """Names of the containers and images that were removed from one node. Raises `EngineDown`.
 
     Rows say what is over, and an image goes only if no row wants it: so what a process that was killed left undone, or
     an engine that was away, is met again.
     """
-    removed = [name for lease_id, name in _over(sessions, node_id) if _end(sessions, engine, lease_id, name)]
+    over = _over(sessions, node_id, lost_keep_days)
+    removed = [name for lease_id, name in over if _end(sessions, engine, lease_id, name)]
     # The images are read before the rows: what was made since is in neither, what is wanted is in the second.
     images = [image for image in engine.images() if image.kept_by(installation)]
     if images:
-        wanted = _wanted(sessions, installation)
+        wanted = _wanted(sessions, installation, lost_keep_days)
         removed += [
             name for image in images for name in _unwanted(image, wanted) if _remove_image(engine, name)
         ]
@@ -36,7 +43,7 @@ def run_once(sessions: Sessions, engine: Lifecycle, node_id: UUID, installation:
     return removed
 
 
-def _over(sessions: Sessions, node_id: UUID) -> list[tuple[UUID, str]]:
+def _over(sessions: Sessions, node_id: UUID, lost_keep_days: float) -> list[tuple[UUID, str]]:
     """Leases that have ended, with the containers that are kept for them."""
     with sessions() as session:
         rows = session.execute(
@@ -44,6 +51,7 @@ def _over(sessions: Sessions, node_id: UUID) -> list[tuple[UUID, str]]:
                 Lease.kept_node_id == node_id,
                 Lease.kept_container.is_not(None),
                 Lease.state == LeaseState.ENDED,
+                ~found.lately(lost_keep_days),
             )
         )
         return [(lease_id, container) for lease_id, container in rows if container is not None]
@@ -64,12 +72,15 @@ def _end(sessions: Sessions, engine: Lifecycle, lease_id: UUID, container: str) 
     return True
 
 
-def _wanted(sessions: Sessions, installation: str) -> set[str]:
+def _wanted(sessions: Sessions, installation: str, lost_keep_days: float) -> set[str]:
     """Images that live leases went on from, those that are made for them to go on from now, and those that they will
-    go on from: see `flattening`."""
+    go on from: see `flattening`. And those that leases went on from that were lost of late: see `found`."""
     with sessions() as session:
         live = session.execute(
             sa.select(Lease.kept_image).where(Lease.kept_image.is_not(None), Lease.state != LeaseState.ENDED)
+        ).scalars()
+        lost = session.execute(
+            sa.select(Lease.kept_image).where(Lease.kept_image.is_not(None), found.lately(lost_keep_days))
         ).scalars()
         made = session.execute(
             sa.select(Run.lease_id, Run.generation)
@@ -85,7 +96,7 @@ def _wanted(sessions: Sessions, installation: str) -> set[str]:
             )
             .group_by(Lease.id)
         )
-        return {image for image in live if image is not None} | {
+        return {image for image in [*live, *lost] if image is not None} | {
             names.kept_image(installation, lease_id, generation) for lease_id, generation in [*made, *resting]
         }
 

@@ -1,4 +1,7 @@
-"""Stage: containers and networks of this installation that no run and no suspended lease owns go, after a grace."""
+"""Stage: containers and networks of this installation that no run and no suspended lease owns go, after a grace.
+
+What a lost lease had and is found again waits for its retention before: see `found`.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,7 @@ from leasing.errors import DriverError, EngineDown
 from leasing.model import Lease, Run, Warm
 from leasing.service import events, exports
 from leasing.states import LeaseState
+from scheduler.reconcile import found
 
 log = logging.getLogger(__name__)
 ACTOR = "reconciler"
@@ -26,10 +30,13 @@ class Orphans:
     Only what carries this installation's label is ever looked at.
     """
 
-    def __init__(self, sessions: Sessions, installation: str, grace_seconds: float) -> None:
+    def __init__(
+        self, sessions: Sessions, installation: str, grace_seconds: float, lost_keep_days: float
+    ) -> None:
         self._sessions = sessions
         self._installation = installation
         self._grace = grace_seconds
+        self._lost_keep_days = lost_keep_days
         self._since: dict[tuple[UUID, str], float] = {}
 
     def run_once(self, engine: Lifecycle, node_id: UUID) -> list[str]:
@@ -68,9 +75,12 @@ class Orphans:
             warm = session.execute(sa.select(Warm.id).where(Warm.node_id == node_id)).scalars()
             ready = {names.warm(self._installation, one) for one in warm}
             sent = {names.export(self._installation, one) for one in exports.live(session)}
+            # last: one that was open a moment ago, or kept, and has ended as lost since, is among them
+            lost = found.containers(session, node_id, self._installation, self._lost_keep_days)
             return (
                 ready
                 | sent
+                | lost.keys()
                 | {name for name in kept if name is not None}
                 | {
                     name

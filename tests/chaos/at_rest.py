@@ -13,9 +13,9 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from leasing import names
-from leasing.states import TRANSITIONAL, LeaseState, NodeHealth
+from leasing.states import TRANSITIONAL, EndReason, LeaseState, NodeHealth
 from tests.chaos.always import Invariant, called
-from tests.chaos.picture import Box, Picture
+from tests.chaos.picture import Box, Picture, Row
 
 HOUR_NS = 3600 * 10**9
 
@@ -51,7 +51,8 @@ def running_leases_have_their_container(picture: Picture) -> Iterator[str]:
 
 
 def containers_have_their_row(picture: Picture) -> Iterator[str]:
-    """2: nothing of ours is on an engine that no row owns. (Whose lease has ended has none.)"""
+    """2: nothing of ours is on an engine that no row owns. Whose lease has ended has none; but what was lost and is
+    there again stays for its files, and does not run."""
     warm = {row["container_id"] for row in picture["warm"] if row["state"] != "spent"}
     for node_id, node in picture.node_names.items():
         engine = picture.engines.get(node)
@@ -64,9 +65,14 @@ def containers_have_their_row(picture: Picture) -> Iterator[str]:
             for lease in picture["lease"]
             if lease["kept_node_id"] == node_id and lease["state"] != LeaseState.ENDED
         }
+        found = {
+            picture.container(run["lease_id"], run["generation"])
+            for run in picture["run"]
+            if run["node_id"] == node_id and _lost(picture.leases.get(run["lease_id"]))
+        }
         ids = {run["container_id"] for run in runs} | warm
         for box in engine.boxes:
-            if box.name not in owned and box.id not in ids:
+            if box.name not in owned and box.id not in ids and (box.alive or box.name not in found):
                 yield f"container {box.name} ({box.state}) on {node} has no row"
 
 
@@ -128,8 +134,12 @@ def workspaces_are_there(picture: Picture) -> Iterator[str]:
 
 
 def kept_images_are_wanted(picture: Picture) -> Iterator[str]:
-    """2: an image with files is there for a lease that lives."""
-    live = {lease["id"].hex[:12] for lease in picture["lease"] if lease["state"] != LeaseState.ENDED}
+    """2: an image with files is there for a lease that lives, or was lost and may be found."""
+    live = {
+        lease["id"].hex[:12]
+        for lease in picture["lease"]
+        if lease["state"] != LeaseState.ENDED or _lost(lease)
+    }
     for node, engine in picture.engines.items():
         for tag in engine.kept:
             if not any(one in tag for one in live):
@@ -174,6 +184,11 @@ def seconds_sum_to_capacity(picture: Picture) -> Iterator[str]:
 def _by_id(boxes: dict[str, Box], container_id: str | None) -> Box | None:
     """A warm container keeps the name that it was made with."""
     return next((box for box in boxes.values() if box.id == container_id), None)
+
+
+def _lost(lease: Row | None) -> bool:
+    """A run of this lasts for no retention's length: what was lost in it is kept to its end."""
+    return lease is not None and lease["state"] == LeaseState.ENDED and lease["reason"] == EndReason.LOST
 
 
 AT_REST: tuple[Invariant, ...] = (

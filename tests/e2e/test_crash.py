@@ -72,9 +72,13 @@ def rest(cluster: Cluster, lease: Lease, generation: int = 1) -> None:
 
 def sweep(cluster: Cluster) -> list[str]:
     kept.run_once(
-        cluster.sessions, cluster.fleet.engine(cluster.node_id), cluster.node_id, cluster.installation
+        cluster.sessions,
+        cluster.fleet.engine(cluster.node_id),
+        cluster.node_id,
+        cluster.installation,
+        lost_keep_days=7,
     )
-    orphans = Orphans(cluster.sessions, cluster.installation, grace_seconds=0)
+    orphans = Orphans(cluster.sessions, cluster.installation, grace_seconds=0, lost_keep_days=7)
     return orphans.run_once(cluster.fleet.engine(cluster.node_id), cluster.node_id)
 
 

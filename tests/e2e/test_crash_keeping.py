@@ -30,9 +30,11 @@ def cluster(database_url: str) -> Iterator[Cluster]:
 def on_engine(cluster: Cluster) -> tuple[list[str], int]:
     """Its containers, and how many images hold files, nameless ones included; after a sweep."""
     engine = cluster.fleet.engine(cluster.node_id)
-    kept.run_once(cluster.sessions, engine, cluster.node_id, cluster.installation)
-    Orphans(cluster.sessions, cluster.installation, grace_seconds=0).run_once(engine, cluster.node_id)
-    kept.run_once(cluster.sessions, engine, cluster.node_id, cluster.installation)
+    kept.run_once(cluster.sessions, engine, cluster.node_id, cluster.installation, lost_keep_days=7)
+    Orphans(cluster.sessions, cluster.installation, grace_seconds=0, lost_keep_days=7).run_once(
+        engine, cluster.node_id
+    )
+    kept.run_once(cluster.sessions, engine, cluster.node_id, cluster.installation, lost_keep_days=7)
     images = [image for image in engine.images() if image.kept_by(cluster.installation)]
     return [one.name for one in engine.containers(cluster.installation)], len(images)
 

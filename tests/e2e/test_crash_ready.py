@@ -73,7 +73,7 @@ def named(cluster: Cluster) -> set[str]:
 
 def check_started_once(cluster: Cluster, lease: Lease) -> None:
     engine = cluster.fleet.engine(cluster.node_id)
-    orphans = Orphans(cluster.sessions, cluster.installation, grace_seconds=0)
+    orphans = Orphans(cluster.sessions, cluster.installation, grace_seconds=0, lost_keep_days=7)
     assert orphans.run_once(engine, cluster.node_id) == []
     assert cluster.lease(lease.id).state == "running"
     with cluster.sessions() as session:

@@ -35,14 +35,24 @@ from leasing.states import NodeHealth, NodeIntent, Role
 from scheduler.clock import Clock
 from scheduler.fleet import Fleet
 from scheduler.reconcile import bookings, nodes, usage
-from scheduler.reconcile.orphans import Orphans
 from tests.integration.test_kept import started_anew
 from tests.integration.test_workspace_ends import used
 from tests.integration.test_workspaces import ask, kinds, rm
 from tests.support.api import served, token
 from tests.support.calendar import book
 from tests.support.cluster import Cluster, node_of, user
-from tests.support.resting import FILE, events_of, happened, held, name, resume, suspend, suspended
+from tests.support.resting import (
+    FILE,
+    events_of,
+    happened,
+    held,
+    name,
+    on_engine,
+    resume,
+    suspend,
+    suspended,
+    sweep,
+)
 from tests.support.terminal import run
 
 
@@ -158,6 +168,23 @@ def test_what_had_nothing_there_yet_is_placed_elsewhere(cluster: Cluster, root: 
     assert cluster.lease(begun.id).state == "running"
 
 
+def test_whoever_is_late_to_start_it_again_leaves_its_files(cluster: Cluster, root: Principal) -> None:
+    lease = cluster.run()
+    cluster.driver.write_file(name(cluster, lease, 1), FILE, b"weights")
+    started_anew(cluster, lease)
+    workers = cluster.workers("late")
+    with cluster.sessions.begin() as session:
+        jobs = workers.claim(session)
+    burn(cluster)
+    give_up(cluster, root)
+    cluster.driver.knobs.down = False
+    for job, work in jobs:
+        work(job)
+    assert cluster.lease(lease.id).reason == "lost"
+    assert on_engine(cluster) == ([(name(cluster, lease, 1), "exited")], [], [])
+    assert cluster.driver.file(name(cluster, lease, 1), FILE) == b"weights"
+
+
 def test_one_that_was_released_or_goes_on_from_elsewhere_is_as_it_was(
     cluster: Cluster, root: Principal
 ) -> None:
@@ -255,7 +282,9 @@ def test_its_reservations_move_to_others_or_are_told_to_be_broken(cluster: Clust
     assert "node local is lost" in message
 
 
-def test_should_it_answer_again_it_is_cleared_and_may_be_opened(cluster: Cluster, root: Principal) -> None:
+def test_should_it_answer_again_files_are_kept_there_and_it_may_be_opened(
+    cluster: Cluster, root: Principal
+) -> None:
     running, resting = cluster.run(), suspended(cluster)
     burn(cluster)
     give_up(cluster, root)
@@ -266,11 +295,13 @@ def test_should_it_answer_again_it_is_cleared_and_may_be_opened(cluster: Cluster
         assert (node.health, node.intent) == ("ready", "cordoned"), (
             "nothing is placed there before an admin says so"
         )
-    removed = Orphans(cluster.sessions, cluster.installation, grace_seconds=0).run_once(
-        cluster.driver, cluster.node_id
-    )
-    assert {name(cluster, running, 1), name(cluster, resting, 1)} <= set(removed)
-    assert cluster.driver.containers(cluster.installation) == []
+    files = [(name(cluster, running, 1), "exited"), (name(cluster, resting, 1), "exited")]
+    sweep(cluster)
+    assert on_engine(cluster) == (files, [], [])
+    assert cluster.driver.file(name(cluster, resting, 1), FILE) == b"weights"
+    for lease in (running, resting):
+        kind, said = events_of(cluster, lease)[-1]
+        assert (kind, f"docker cp {name(cluster, lease, 1)}:/home/lease ." in said) == ("lease.found", True)
     with cluster.sessions.begin() as session:
         machines.set_node_intent(session, "local", NodeIntent.OPEN, principal=root)
     assert cluster.run().state == "running"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 
 import pytest
@@ -17,7 +18,19 @@ from tests.integration.test_workspace_ends import used
 from tests.integration.test_workspaces import row, volume
 from tests.integration.test_workspaces import sweep as sweep_workspaces
 from tests.support.cluster import Cluster, node_of
-from tests.support.resting import FILE, events_of, held, name, resume, suspend, suspended
+from tests.support.resting import (
+    FILE,
+    events_of,
+    find,
+    held,
+    kept_image,
+    name,
+    on_engine,
+    resume,
+    suspend,
+    suspended,
+    sweep,
+)
 
 SAID = "its engine was started anew and does not know its container; it is lost unless that is back by"
 
@@ -50,6 +63,21 @@ def patience_is_over(cluster: Cluster) -> None:
 def compared_at(cluster: Cluster) -> datetime | None:
     with cluster.sessions() as session:
         return session.execute(sa.select(Counting.compared_at)).scalar_one()
+
+
+def lost(cluster: Cluster, *leases: Lease) -> None:
+    """Their disk was away for longer than is waited for, and is there again."""
+    restart(cluster, mounted=False)
+    patience_is_over(cluster)
+    cluster.compare()
+    for lease in leases:
+        assert cluster.lease(lease.id).reason == "lost"
+    restart(cluster, mounted=True)
+
+
+def found(cluster: Cluster, lease: Lease) -> list[str]:
+    """What its events say of that."""
+    return [message for kind, message in events_of(cluster, lease) if kind == "lease.found"]
 
 
 def work_again(cluster: Cluster) -> None:
@@ -212,3 +240,63 @@ def test_a_workspace_that_does_not_come_back_fails_its_lease(cluster: Cluster) -
     over = cluster.lease(lease.id)
     assert (over.state, over.reason) == ("ended", "failed")
     assert "is not on its node any more" in over.message
+
+
+def test_what_is_found_of_a_lost_lease_stays_stopped_and_is_told_of_once(cluster: Cluster) -> None:
+    """The whole of a night without the disk: neither the container nor the image that it was made from goes."""
+    lease = suspended(cluster)
+    resume(cluster, lease)
+    cluster.plan()
+    cluster.work()
+    box, image = name(cluster, lease, 2), kept_image(cluster, lease, 2)
+    lost(cluster, lease)
+    cluster.driver.start(box)  # by whoever mounted it: its device may be somebody else's by now
+    with ThreadPoolExecutor(2) as pool:
+        told = [one.result() for one in [pool.submit(find, cluster) for _ in range(2)]]
+    assert sorted(told) == [[], [box]]
+    sweep(cluster)
+    assert on_engine(cluster) == ([(box, "exited")], [], [image])
+    assert cluster.driver.file(box, FILE) == b"weights"
+    (said,) = found(cluster, lease)
+    over = cluster.lease(lease.id)
+    assert over.ended_at is not None
+    assert said == (
+        f"its container {box} is on node local again: it is stopped, and kept until "
+        f"{over.ended_at + timedelta(days=7):%Y-%m-%d %H:%M} UTC; "
+        f"its files come out there by: docker cp {box}:/home/lease ."
+    )
+    cluster.driver.forget(box)
+    sweep(cluster)
+    assert on_engine(cluster) == ([], [], [image]), "it has the files of its last suspension"
+    with cluster.sessions.begin() as session:
+        session.execute(sa.update(Lease).values(ended_at=now(session) - timedelta(days=7)))
+    sweep(cluster)
+    assert on_engine(cluster) == ([], [], [])
+
+
+def test_what_is_found_goes_once_it_was_kept_for_long_enough(cluster: Cluster) -> None:
+    lease, rests = cluster.run(), suspended(cluster)
+    lost(cluster, lease)
+    with cluster.sessions.begin() as session:
+        over = {"state": "ended", "reason": "lost", "ended_at": now(session)}
+        session.execute(sa.update(Lease).where(Lease.id == rests.id).values(over))
+    sweep(cluster)
+    boxes = [(name(cluster, one, 1), "exited") for one in (lease, rests)]
+    assert on_engine(cluster) == (boxes, [], [])
+    with cluster.sessions.begin() as session:
+        session.execute(sa.update(Lease).values(ended_at=now(session) - timedelta(days=7)))
+    sweep(cluster)
+    assert on_engine(cluster) == ([], [], [])
+    assert cluster.lease(rests.id).kept_container is None
+
+
+def test_what_a_released_lease_left_goes_as_ever(cluster: Cluster) -> None:
+    lease = cluster.run()
+    restart(cluster, mounted=False)
+    cluster.release(lease.id)
+    cluster.work()
+    assert cluster.lease(lease.id).reason == "released"
+    restart(cluster, mounted=True)
+    assert name(cluster, lease, 1) in sweep(cluster)
+    assert on_engine(cluster) == ([], [], [])
+    assert found(cluster, lease) == []

@@ -47,8 +47,10 @@ def swap(cluster: Cluster, *, draining: str = "local", opened: str = "second") -
 
 
 def sweep(cluster: Cluster) -> None:
-    kept.run_once(cluster.sessions, cluster.driver, cluster.node_id, cluster.installation)
-    Orphans(cluster.sessions, cluster.installation, grace_seconds=0).run_once(cluster.driver, cluster.node_id)
+    kept.run_once(cluster.sessions, cluster.driver, cluster.node_id, cluster.installation, lost_keep_days=7)
+    Orphans(cluster.sessions, cluster.installation, grace_seconds=0, lost_keep_days=7).run_once(
+        cluster.driver, cluster.node_id
+    )
 
 
 def where(cluster: Cluster, lease: Lease) -> UUID:

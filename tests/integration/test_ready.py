@@ -85,7 +85,7 @@ def test_sandboxes_are_made_once_and_no_more(cluster: Cluster) -> None:
     assert keep(cluster, sandboxes=3) == 0
     assert {(row.role, row.state) for row in rows(cluster)} == {("sandbox", "ready")}
     assert named(cluster) == {names.warm(cluster.installation, row.id) for row in rows(cluster)}
-    orphans = Orphans(cluster.sessions, cluster.installation, grace_seconds=0)
+    orphans = Orphans(cluster.sessions, cluster.installation, grace_seconds=0, lost_keep_days=7)
     assert orphans.run_once(cluster.driver, cluster.node_id) == [], "each has its row"
     assert keep(cluster, sandboxes=1) == 0
     assert keep(cluster, sandboxes=1) == 0
@@ -97,7 +97,7 @@ def test_one_that_no_row_knows_goes_with_its_network(cluster: Cluster) -> None:
     keep(cluster, sandboxes=1)
     with cluster.sessions.begin() as session:
         session.execute(sa.delete(Warm))
-    orphans = Orphans(cluster.sessions, cluster.installation, grace_seconds=0)
+    orphans = Orphans(cluster.sessions, cluster.installation, grace_seconds=0, lost_keep_days=7)
     assert len(orphans.run_once(cluster.driver, cluster.node_id)) == 1
     assert named(cluster) == set()
     assert cluster.driver.networks(cluster.installation) == []

@@ -276,12 +276,12 @@ def test_an_orphan_goes_after_its_grace_and_nobody_else_s_does(cluster: Cluster)
     lease = cluster.run()
     with cluster.sessions.begin() as session:  # the row is lost, as after a restored backup
         session.execute(sa.update(Run).values(released_at=now(session)))
-        session.execute(sa.update(Lease).values(state="ended", reason="lost", ended_at=now(session)))
-    patient = Orphans(cluster.sessions, cluster.installation, grace_seconds=3600)
+        session.execute(sa.update(Lease).values(state="ended", reason="released", ended_at=now(session)))
+    patient = Orphans(cluster.sessions, cluster.installation, grace_seconds=3600, lost_keep_days=7)
     assert patient.run_once(cluster.driver, cluster.node_id) == []
-    other = Orphans(cluster.sessions, "ffffffff", grace_seconds=0)
+    other = Orphans(cluster.sessions, "ffffffff", grace_seconds=0, lost_keep_days=7)
     assert other.run_once(cluster.driver, cluster.node_id) == []
-    eager = Orphans(cluster.sessions, cluster.installation, grace_seconds=0)
+    eager = Orphans(cluster.sessions, cluster.installation, grace_seconds=0, lost_keep_days=7)
     removed = eager.run_once(cluster.driver, cluster.node_id)
     assert removed == [cluster.container(lease.id), f"leasing-{cluster.installation}-{lease.id.hex[:12]}"]
     assert cluster.driver.containers(cluster.installation) == []

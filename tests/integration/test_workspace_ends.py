@@ -215,7 +215,7 @@ def test_who_hangs_up_leaves_no_helper_and_no_claim(cluster: Cluster, tmp_path: 
             pieces = answer.iter_bytes()  # held: letting go of it hangs up
             assert next(pieces)
             assert len(cluster.driver.helpers) == 1
-            sweeper = Orphans(cluster.sessions, cluster.installation, 0)
+            sweeper = Orphans(cluster.sessions, cluster.installation, grace_seconds=0, lost_keep_days=7)
             assert sweeper.run_once(cluster.driver, cluster.node_id) == [], "it is somebody's"
         until(lambda: not cluster.driver.helpers and not exporting(cluster), what="the end of the export")
 
@@ -261,7 +261,7 @@ def test_the_helper_of_a_process_that_is_gone_goes_too(cluster: Cluster) -> None
     with cluster.sessions.begin() as session:
         export = exports.begin(session, "data", None, principal=cluster.ada)
     cluster.driver.archive(export.volume, name=export.container, installation=cluster.installation)
-    orphans = Orphans(cluster.sessions, cluster.installation, 0)
+    orphans = Orphans(cluster.sessions, cluster.installation, grace_seconds=0, lost_keep_days=7)
     assert orphans.run_once(cluster.driver, cluster.node_id) == []
     rm(cluster, "data")
     sweep(cluster)

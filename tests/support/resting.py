@@ -11,7 +11,7 @@ from leasing.model import Allocation, Event, Lease, Run
 from leasing.service import transitions
 from leasing.settings.limits import LimitSettings
 from leasing.states import Cause, Goal, LeaseState, SuspendReason
-from scheduler.reconcile import kept
+from scheduler.reconcile import found, kept
 from scheduler.reconcile.orphans import Orphans
 from tests.support.cluster import LIMITS, Cluster
 
@@ -67,9 +67,17 @@ def kept_image(cluster: Cluster, lease: Lease, generation: int) -> str:
     return f"leasing/kept-{cluster.installation}-{lease.id.hex[:12]}:{generation}"
 
 
+def find(cluster: Cluster) -> list[str]:
+    """What lost leases had and is there again is seen to; the names of what is told of."""
+    return found.run_once(
+        cluster.sessions, cluster.driver, cluster.node_id, cluster.installation, keep_days=7, grace_seconds=0
+    )
+
+
 def sweep(cluster: Cluster) -> list[str]:
-    kept.run_once(cluster.sessions, cluster.driver, cluster.node_id, cluster.installation)
-    orphans = Orphans(cluster.sessions, cluster.installation, grace_seconds=0)
+    find(cluster)
+    kept.run_once(cluster.sessions, cluster.driver, cluster.node_id, cluster.installation, lost_keep_days=7)
+    orphans = Orphans(cluster.sessions, cluster.installation, grace_seconds=0, lost_keep_days=7)
     return orphans.run_once(cluster.driver, cluster.node_id)
 
 

@@ -143,6 +143,7 @@ def both(*changes: Callable[[Picture], Picture]) -> Callable[[Picture], Picture]
 
 
 WARNED = added("notice", {"lease_id": OVER, "kind": "idle"})
+LOST = changed("lease", 3, reason="lost")
 
 MUTATIONS: list[tuple[Invariant, Callable[[Picture], Picture]]] = [
     (always.allocations_fit_their_device, added("allocation", allocation(RUNS, 1, share=1))),
@@ -177,6 +178,7 @@ MUTATIONS: list[tuple[Invariant, Callable[[Picture], Picture]]] = [
     (at_rest.containers_have_their_row, on_engine(boxes=[box(RUNS, 1), box(OVER, 3, "exited")])),
     (at_rest.containers_have_their_row, on_engine(boxes=[box(RUNS, 1), box(RUNS, 4, "exited", generation=2)])),
     (at_rest.containers_have_their_row, changed("lease", 1, state="ended")),
+    (at_rest.containers_have_their_row, both(LOST, on_engine(boxes=[box(RUNS, 1), box(OVER, 3)]))),
     (at_rest.networks_have_their_row, on_engine(networks=[f"leasing-{OWN}-{OVER.hex[:12]}"])),
     (at_rest.suspended_leases_keep_their_files, on_engine(boxes=[box(RUNS, 1)])),
     (at_rest.suspended_leases_keep_their_files, on_engine(boxes=[box(RUNS, 1), box(RESTS, 2)])),
@@ -194,6 +196,13 @@ MUTATIONS: list[tuple[Invariant, Callable[[Picture], Picture]]] = [
 @pytest.mark.parametrize("invariant", [*ALWAYS, *AT_REST], ids=lambda one: one.__name__)
 def test_what_is_in_order_is_found_to_be(invariant: Invariant) -> None:
     assert list(invariant(in_order())) == []
+
+
+@pytest.mark.parametrize("invariant", AT_REST, ids=lambda one: one.__name__)
+def test_what_was_lost_and_is_there_again_may_stay(invariant: Invariant) -> None:
+    boxes = [box(RUNS, 1), box(RESTS, 2, "exited"), box(OVER, 3, "exited")]
+    kept = [f"leasing/kept-{OWN}-{OVER.hex[:12]}:2"]
+    assert list(invariant(both(LOST, on_engine(boxes=boxes, kept=kept))(in_order()))) == []
 
 
 @pytest.mark.parametrize(("invariant", "change"), MUTATIONS, ids=lambda one: getattr(one, "__name__", ""))
