@@ -13,6 +13,7 @@ from leasing.database import now
 from leasing.model import Counting, Lease, Run
 from leasing.settings.docker import DockerSettings
 from leasing.settings.scheduler import SchedulerSettings
+from scheduler.clock import Clock
 from scheduler.process import Scheduler
 from scheduler.reconcile import nodes, usage
 from tests.integration.test_lost_nodes import second
@@ -61,7 +62,7 @@ def test_an_engine_that_is_known_to_be_away_is_asked_for_no_start_and_no_stop(cl
 def test_a_container_that_cannot_be_looked_at_keeps_no_other_waiting(cluster: Cluster) -> None:
     """A power cut has damaged one layer: the rest of the machine comes back as always."""
     cluster, driver = with_failing(cluster)
-    usage.run_once(cluster.sessions)
+    usage.run_once(cluster.sessions, Clock(cluster.sessions))
     leases = [cluster.run() for _ in range(3)]
     cluster.compare()
     with cluster.sessions.begin() as session:
