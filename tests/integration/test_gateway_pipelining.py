@@ -16,7 +16,7 @@ from api.gateway import cache as cached
 from api.gateway.callers import AHEAD, HIGH_WATER
 from api.gateway.traffic import Counters
 from leasing.settings.gateway import GatewaySettings
-from tests.support.planes import TOKEN, Open, head, opened, rest, scripted
+from tests.support.planes import TOKEN, Open, head, opened, rest, scripted, status
 from tests.support.stack import free_port, until
 
 AUTH = f"Host: gate\r\nAuthorization: Bearer {TOKEN}\r\n".encode()
@@ -60,8 +60,6 @@ def test_who_takes_no_answers_has_no_more_made_for_it_and_loses_none(*, ends: bo
     ):
         plain = open_.enter_context(gate.connect())
         plain.sendall(b"".join(get(f"/l/app/{number}") for number in range(ANSWERS)))
-        if ends:
-            plain.shutdown(socket.SHUT_WR)
         until(lambda: len(seen) > 2, every=0.01, what="the first answers")
         with (
             gate.connect() as other
@@ -70,6 +68,9 @@ def test_who_takes_no_answers_has_no_more_made_for_it_and_loses_none(*, ends: bo
             assert len(rest(other)) > SIZE
         assert len(seen) < ANSWERS // 2, "answers were made that nobody takes"
         seen.remove(1000)
+        if ends:
+            plain.shutdown(socket.SHUT_WR)
+            assert status(gate.ask("GET /nowhere")) == 404, "which it hears after that end"
         reader = open_.enter_context(plain.makefile("rb"))
         for number in range(ANSWERS):
             assert next_answer(reader) == (200, numbered(number)), number
