@@ -96,7 +96,7 @@ def test_a_node_that_answers_with_errors_keeps_no_other_waiting(database_url: st
             session.execute(
                 sa.update(Lease)
                 .where(Lease.id == orphaned.id)
-                .values(state="ended", reason="lost", ended_at=now(session))
+                .values(state="ended", reason="released", ended_at=now(session))
             )
         sound.driver.forget(sound.container(lost.id))
         driver.unlisted = True
