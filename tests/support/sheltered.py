@@ -73,7 +73,14 @@ def _passing(listening: socket.socket) -> Iterator[None]:
 
 async def _serve(listening: socket.socket, begun: Future[Callable[[], object]]) -> None:
     loop, ended = asyncio.get_running_loop(), asyncio.Event()
-    server = await asyncio.start_server(_pass, sock=listening)
+    passing: set[asyncio.Task[None]] = set()  # nobody else holds one whose caller says no more
+
+    def come(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.create_task(_pass(reader, writer))
+        passing.add(task)
+        task.add_done_callback(passing.discard)
+
+    server = await asyncio.start_server(come, sock=listening)
     begun.set_result(lambda: loop.call_soon_threadsafe(ended.set))
     await ended.wait()
     server.close()
@@ -90,7 +97,13 @@ async def _pass(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
             raise
         with closing(to_there):
             writer.write(CONNECTED)
-            await asyncio.gather(_copy(reader, to_there), _copy(from_there, writer))
+            ways = [asyncio.create_task(way) for way in (_copy(reader, to_there), _copy(from_there, writer))]
+            try:
+                await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for way in ways:
+                    way.cancel()
+                await asyncio.gather(*ways, return_exceptions=True)
 
 
 async def _asked(reader: asyncio.StreamReader) -> tuple[str, int]:
@@ -109,4 +122,3 @@ async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
     while piece := await reader.read(1 << 16):
         writer.write(piece)
         await writer.drain()
-    writer.write_eof()
