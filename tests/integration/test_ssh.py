@@ -138,12 +138,15 @@ def test_a_command_has_its_code_its_input_and_the_container_s_environment(
     setting: Setting, train: Lease
 ) -> None:
     script = 'echo "$FOO|$LEASE_NAME|$HOME|$PWD|$SHELL"; id -u; grep CapEff /proc/self/status; exit 7'
-    with setting.activity(train):
-        said = setting.machine.run(LEASE, "ssh", "train", "--", script, code=7).splitlines()
+    before = setting.last_done(train)
+    said = setting.machine.run(LEASE, "ssh", "train", "--", script, code=7).splitlines()
     assert said[:2] == ["it's 'b' $x", '"z"|train|/home/lease|/home/lease|/bin/sh']
     assert said[2:4] == ["1000", "CapEff:\t0000000000000000"]
     binary = bytes(range(256)) * 400
     assert setting.machine.run(LEASE, "ssh", "train", "md5sum", given=binary).split()[0] == _md5(binary)
+    # That a session began is told beside it: of one that is over at once, a busy machine may not hear.
+    with setting.machine.terminal(LEASE, "ssh", "train", "--", "cat"):
+        until(lambda: setting.last_done(train) != before, what="activity", seconds=60)
     container = setting.cluster.container(train.id)
     until(
         lambda: not docker("exec", container, "ls", "-A", "/dev/shm"), what="the connection's own files gone"
