@@ -24,7 +24,7 @@ def beside(stop: threading.Event, /, **targets: Callable[[], object]) -> Iterato
     def run(name: str, target: Callable[[], object]) -> None:
         try:
             target()
-        except Exception:
+        except Exception:  # whatever it was: the server ends with it, and says so
             log.exception("thread died name=%s", name)
             if not stop.is_set():
                 dead.append(name)

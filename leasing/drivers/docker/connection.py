@@ -49,11 +49,10 @@ class Connection:
     def _first(self) -> docker.APIClient:
         made = self._connect(self._timeout)  # not under the lock: an engine may take minutes not to answer
         with self._lock:
-            if self._client is None:
-                self._client = made
-                return made
-        made.close()
-        return self._client
+            first = self._client = self._client or made
+        if first is not made:
+            made.close()
+        return first
 
     def _connect(self, timeout: int) -> docker.APIClient:
         # "auto" asks the engine for its version once; a fixed one would fail on older or newer engines
